@@ -1,0 +1,10 @@
+//! How Millrace speaks to a Kafka-compatible log: settings, client configurations, topics and the offset newtype.
+//! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
+
+mod offset;
+mod settings;
+mod topics;
+
+pub use offset::NextOffset;
+pub use settings::{LogSettings, SettingsError};
+pub use topics::{Error as TopicsError, ensure_topics, partition_count, wait_until_reachable};

@@ -1,0 +1,127 @@
+//! What becomes of a raw record: counted, duplicate or dead letter. Pure: the verdicts on a partition are a function of
+//! its log alone, so the windows and the archive come to the same ones, before and after a restart.
+//!
+//! The duplicate memory works in generations of offsets: an id is remembered through the generation in which it was last
+//! seen and the next. So at least `dedupe_records` records back are covered, at most twice as many are held, and the
+//! memory at any offset can be restored by reading from the start of the generation before.
+
+use crate::settings::AdmissionSettings;
+use hashbrown::HashSet;
+use millrace_log::NextOffset;
+use millrace_schemas::{
+    EventTime, FieldError, QueryMetric, RecordId, Status, WorkspaceId, dead_letter::Reason,
+};
+use std::time::Duration;
+
+/// What of a record decides the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub workspace: WorkspaceId,
+    pub id: RecordId,
+    pub completed_at: EventTime,
+    /// A query that still ran may be told again, with the same id, when it has ended.
+    pub running: bool,
+}
+
+impl From<&QueryMetric> for Identity {
+    fn from(metric: &QueryMetric) -> Self {
+        Self {
+            workspace: metric.workspace_id,
+            id: metric.id,
+            completed_at: metric.completed_at,
+            running: metric.status == Status::Running,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Counted,
+    Duplicate,
+    DeadLetter { reason: Reason, error: String },
+}
+
+/// The duplicate memory and rules of one raw partition. Records must be judged in the order of their offsets.
+#[derive(Debug)]
+pub struct Admission {
+    generation_records: i64,
+    future_skew: Duration,
+    generation: i64,
+    current: HashSet<u128>,
+    previous: HashSet<u128>,
+}
+
+impl Admission {
+    pub fn new(settings: &AdmissionSettings) -> Self {
+        Self {
+            generation_records: i64::from(settings.dedupe_records),
+            future_skew: settings.future_skew.into(),
+            generation: 0,
+            current: HashSet::new(),
+            previous: HashSet::new(),
+        }
+    }
+
+    /// Where to begin reading, discarding the verdicts, so that the memory at `next` is exact.
+    pub fn restore_from(next: NextOffset, settings: &AdmissionSettings) -> NextOffset {
+        let records = i64::from(settings.dedupe_records);
+        let generation = next.get().div_euclid(records);
+        NextOffset::exclusive(generation.saturating_sub(1).max(0) * records)
+    }
+
+    /// `append_time` is the log's; `known` tells whether a workspace exists.
+    pub fn judge(
+        &mut self,
+        offset: i64,
+        append_time: EventTime,
+        record: Result<Identity, FieldError>,
+        known: impl FnOnce(WorkspaceId) -> bool,
+    ) -> Verdict {
+        let identity = match record {
+            Ok(identity) => identity,
+            Err(error) => return Verdict::DeadLetter { reason: Reason::Invalid, error: error.to_string() },
+        };
+        if !known(identity.workspace) {
+            let error = format!("workspace_id: no workspace has the id {}", identity.workspace);
+            return Verdict::DeadLetter { reason: Reason::UnknownWorkspace, error };
+        }
+        let limit = append_time.saturating_add(self.future_skew);
+        if identity.completed_at > limit {
+            let error =
+                format!("completed_at: {} is after {limit}, the latest allowed", identity.completed_at);
+            return Verdict::DeadLetter { reason: Reason::Future, error };
+        }
+        if self.is_repeat(offset, &identity) { Verdict::Duplicate } else { Verdict::Counted }
+    }
+
+    fn is_repeat(&mut self, offset: i64, identity: &Identity) -> bool {
+        self.turn_to(offset.div_euclid(self.generation_records));
+        let fingerprint = fingerprint(identity);
+        !self.current.insert(fingerprint) || self.previous.contains(&fingerprint)
+    }
+
+    /// Forgets what is older than the generation before.
+    fn turn_to(&mut self, generation: i64) {
+        if generation == self.generation {
+            return;
+        }
+        let last = std::mem::take(&mut self.current);
+        self.previous = if generation == self.generation + 1 { last } else { HashSet::new() };
+        self.generation = generation;
+    }
+}
+
+/// 128 bits of (workspace, id, running): both ids are mixed, since tenants may choose theirs freely. Two rounds of
+/// multiplication by odd constants make the map from either id to the result one to one while the other is fixed.
+fn fingerprint(identity: &Identity) -> u128 {
+    const A: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    const B: u128 = 0xd6e8_feb8_6659_fd93_a5a3_564e_4c1f_9b6d;
+    let mut mixed = identity.workspace.0.as_u128().wrapping_mul(A);
+    mixed ^= mixed >> 67;
+    mixed = mixed.wrapping_mul(B) ^ u128::from(identity.running);
+    mixed ^= mixed >> 61;
+    mixed ^ identity.id.0.as_u128()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Reads what the windows need of a raw record, without building the rest: the rest is only checked, by the same rules
+//! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid.
+
+use crate::admission::Identity;
+use millrace_schemas::{
+    EventTime, FieldError, RecordId, ServiceId, Status, WorkspaceId,
+    metric::{
+        self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, validate_duration,
+    },
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+use std::fmt;
+
+/// The measured part of a valid record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    pub service: ServiceId,
+    pub status: Status,
+    pub duration_ms: Option<f64>,
+    pub rows_affected: Option<i64>,
+}
+
+/// Reads and validates the bytes of one record of the `metrics` topic.
+pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
+    let lean: Lean = sonic_rs::from_slice(bytes).map_err(|error| metric::explain(bytes, &error))?;
+    lean.validate()?;
+    let identity = Identity {
+        workspace: lean.workspace_id,
+        id: lean.id,
+        completed_at: lean.completed_at,
+        running: lean.status == Status::Running,
+    };
+    let measured = Measured {
+        service: lean.service_id,
+        status: lean.status,
+        duration_ms: lean.duration_ms,
+        rows_affected: lean.rows_affected,
+    };
+    Ok((identity, measured))
+}
+
+#[derive(Deserialize)]
+struct Lean {
+    id: RecordId,
+    workspace_id: WorkspaceId,
+    service_id: ServiceId,
+    query_text: Length,
+    status: Status,
+    #[serde(deserialize_with = "required_nullable")]
+    duration_ms: Option<f64>,
+    #[serde(default)]
+    rows_affected: Option<i64>,
+    #[serde(default)]
+    error_message: Option<Length>,
+    #[serde(rename = "started_at")]
+    _started_at: EventTime,
+    completed_at: EventTime,
+    #[serde(default)]
+    tags: Tags,
+}
+
+fn required_nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Option::<f64>::deserialize(deserializer)
+}
+
+impl Lean {
+    fn validate(&self) -> Result<(), FieldError> {
+        validate_duration(self.duration_ms)?;
+        let within = self.query_text.0 <= QUERY_TEXT_BYTES_MAX
+            && self.error_message.as_ref().is_none_or(|length| length.0 <= ERROR_MESSAGE_BYTES_MAX)
+            && self.tags.count <= TAGS_MAX
+            && self.tags.longest <= TAG_BYTES_MAX;
+        if within { Ok(()) } else { Err(self.too_long()) }
+    }
+
+    fn too_long(&self) -> FieldError {
+        let found = [
+            ("query_text", self.query_text.0, QUERY_TEXT_BYTES_MAX, "bytes"),
+            (
+                "error_message",
+                self.error_message.as_ref().map_or(0, |length| length.0),
+                ERROR_MESSAGE_BYTES_MAX,
+                "bytes",
+            ),
+            ("tags", self.tags.count, TAGS_MAX, "tags"),
+            ("tags", self.tags.longest, TAG_BYTES_MAX, "bytes in one tag"),
+        ];
+        let (field, found, max, unit) =
+            found.into_iter().find(|(_, found, max, _)| found > max).expect("only called when one is");
+        FieldError::new(field, format!("{found} {unit}; at most {max} are allowed"))
+    }
+}
+
+/// A string of which only the length is kept.
+struct Length(usize);
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(LengthVisitor)
+    }
+}
+
+struct LengthVisitor;
+
+impl Visitor<'_> for LengthVisitor {
+    type Value = Length;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Length, E> {
+        Ok(Length(text.len()))
+    }
+}
+
+/// An array of strings of which only the extents are kept.
+#[derive(Default)]
+struct Tags {
+    count: usize,
+    longest: usize,
+}
+
+impl<'de> Deserialize<'de> for Tags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(TagsVisitor)
+    }
+}
+
+struct TagsVisitor;
+
+impl<'de> Visitor<'de> for TagsVisitor {
+    type Value = Tags;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tags, A::Error> {
+        let mut tags = Tags::default();
+        while let Some(Length(length)) = seq.next_element()? {
+            tags.count += 1;
+            tags.longest = tags.longest.max(length);
+        }
+        Ok(tags)
+    }
+}
+
+#[cfg(test)]
+mod tests;

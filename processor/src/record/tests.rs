@@ -1,0 +1,109 @@
+use super::*;
+use millrace_schemas::QueryMetric;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn example() -> Value {
+    json!({
+        "id": "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11",
+        "workspace_id": "550e8400-e29b-41d4-a716-446655440000",
+        "service_id": "550e8400-e29b-41d4-a716-446655440001",
+        "query_text": "SELECT \"a\"\nFROM t",
+        "status": "success",
+        "duration_ms": 1.5,
+        "rows_affected": 3,
+        "error_message": null,
+        "started_at": "2026-01-10T00:00:00Z",
+        "completed_at": "2026-01-10T00:00:00.123456+02:00",
+        "tags": ["read", "é\""],
+        "more": {"is": ["ignored"]}
+    })
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,20}".prop_map(Value::from),
+        prop::collection::vec("[a-z\"]{0,3}", 0..4).prop_map(Value::from),
+        Just(json!("x".repeat(QUERY_TEXT_BYTES_MAX + 1))),
+        Just(json!(vec!["t"; TAGS_MAX + 1])),
+        Just(json!(["t".repeat(TAG_BYTES_MAX + 1)])),
+        Just(json!("2026-01-10T00:00:00Z")),
+        Just(json!("timeout")),
+        Just(json!({})),
+    ]
+}
+
+const FIELDS: [&str; 11] = [
+    "id",
+    "workspace_id",
+    "service_id",
+    "query_text",
+    "status",
+    "duration_ms",
+    "rows_affected",
+    "error_message",
+    "started_at",
+    "completed_at",
+    "tags",
+];
+
+/// Both readers agree: the archive keeps exactly what the windows count.
+fn agree(bytes: &[u8]) {
+    match (parse(bytes), QueryMetric::from_slice(bytes)) {
+        (Ok((identity, measured)), Ok(metric)) => {
+            assert_eq!(identity, Identity::from(&metric));
+            let expected = Measured {
+                service: metric.service_id,
+                status: metric.status,
+                duration_ms: metric.duration_ms,
+                rows_affected: metric.rows_affected,
+            };
+            assert_eq!(measured, expected);
+        }
+        (Err(_), Err(_)) => {}
+        (lean, full) => panic!("{lean:?} but {full:?} of {}", String::from_utf8_lossy(bytes)),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_lean_and_the_full_reader_agree(field in prop::sample::select(&FIELDS[..]), value in any_value()) {
+        let mut record = example();
+        record[field] = value;
+        agree(record.to_string().as_bytes());
+    }
+
+    #[test]
+    fn they_agree_on_cut_and_broken_bytes(at in 0_usize..400, byte in any::<u8>()) {
+        let mut bytes = example().to_string().into_bytes();
+        let at = at.min(bytes.len() - 1);
+        bytes[at] = byte;
+        agree(&bytes);
+        agree(&bytes[..at]);
+    }
+}
+
+#[test]
+fn they_agree_on_missing_and_repeated_fields() {
+    agree(example().to_string().as_bytes());
+    for field in FIELDS {
+        let mut record = example();
+        record.as_object_mut().expect("an object").remove(field);
+        agree(record.to_string().as_bytes());
+        agree(example().to_string().replacen('{', &format!("{{\"{field}\":null,"), 1).as_bytes());
+    }
+}
+
+#[test]
+fn says_what_is_wrong_and_where() {
+    let mut record = example();
+    record["status"] = json!("done");
+    let error = parse(record.to_string().as_bytes()).expect_err("no such status");
+    assert_eq!(error.field, "status");
+    let error = parse(b"{\"id\": ").expect_err("no JSON");
+    assert!(error.message.starts_with("not JSON: EOF"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! Composes the stages of the role and runs them until one fails or it is told to stop.
+
+use crate::{
+    plan::{Plan, PlanError},
+    settings::Settings,
+    stage::{self, StageError, combine, windows},
+};
+use millrace_log::LogSettings;
+use millrace_tenancy::Directory;
+use prometheus::Registry;
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the role works with.
+#[derive(Clone)]
+pub struct Components {
+    pub log: LogSettings,
+    pub pool: PgPool,
+    pub directory: Directory,
+    pub registry: Registry,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("registering metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("{stage}")]
+    Stage { stage: &'static str, #[source] source: StageError },
+}
+
+type Stages = JoinSet<Result<(), Error>>;
+
+/// Runs combine, windows, sink and archive until `shutdown`, or until one of them can't go on: then the others are
+/// stopped too and its error is returned. The topics and tables must exist.
+pub async fn run(settings: Settings, components: Components, shutdown: CancellationToken) -> Result<(), Error> {
+    let stop = shutdown.child_token();
+    let plan = Plan::declare().await?;
+    let mut stages = Stages::new();
+    start_combine(&mut stages, &settings, &components, &plan, &stop)?;
+    start_windows(&mut stages, &settings, &components, &plan, &stop)?;
+    let mut result = Ok(());
+    while let Some(ended) = stages.join_next().await {
+        let ended = ended.unwrap_or(Err(Error::Stage { stage: "a stage", source: StageError::Panicked }));
+        if ended.is_err() && result.is_ok() {
+            result = ended;
+        }
+        stop.cancel();
+    }
+    result
+}
+
+fn start_combine(
+    stages: &mut Stages,
+    settings: &Settings,
+    components: &Components,
+    plan: &Plan,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let meters = combine::Meters::register(&components.registry)?;
+    for number in 0..settings.combine_workers {
+        let components = combine::Components {
+            log: components.log.clone(),
+            directory: components.directory.clone(),
+            plan: plan.clone(),
+            meters: meters.clone(),
+            shutdown: stop.clone(),
+        };
+        let member = format!("combine-{}-{number}", settings.instance_id);
+        let worker = combine::CombineSettings {
+            admission: settings.admission.clone(),
+            windows: settings.windows.clone(),
+            member: member.clone(),
+        };
+        let attempt = move |runtime: &_| combine::run(&components, &worker, runtime);
+        let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
+        stages.spawn(async { running.await.map_err(|source| Error::Stage { stage: "combine", source }) });
+    }
+    Ok(())
+}
+
+fn start_windows(
+    stages: &mut Stages,
+    settings: &Settings,
+    components: &Components,
+    plan: &Plan,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let components = windows::Components {
+        log: components.log.clone(),
+        plan: plan.clone(),
+        meters: windows::Meters::register(&components.registry)?,
+        shutdown: stop.clone(),
+    };
+    let member = format!("windows-{}", settings.instance_id);
+    let (name, window_settings) = (member.clone(), settings.windows.clone());
+    let attempt = move |runtime: &_| windows::run(&components, &window_settings, &name, runtime);
+    let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
+    stages.spawn(async { running.await.map_err(|source| Error::Stage { stage: "windows", source }) });
+    Ok(())
+}

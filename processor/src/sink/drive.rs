@@ -1,0 +1,205 @@
+//! The loop around a group member: feeds a [`Worker`] with records, starts it on its partitions, lets it store what is
+//! due, and retries what fails, with the partitions paused and the group kept alive.
+
+use super::{
+    member::{self, Event, Member},
+    outage::{Chain, Outage},
+};
+use millrace_log::NextOffset;
+use rdkafka::message::BorrowedMessage;
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// The longest wait for a record: how late a shutdown may be noticed.
+const POLL_MAX: Duration = Duration::from_millis(100);
+
+/// What becomes of a step that did not succeed.
+#[derive(Debug)]
+pub enum Failure<E> {
+    /// The same step may succeed later: it is tried again, for ever.
+    Retry(E),
+    /// Somebody else has gone on: all partitions start anew from what is stored.
+    Restart,
+    /// It will never succeed.
+    Stop(E),
+}
+
+/// Whether a step had something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Done,
+    Idle,
+}
+
+/// Stores the records of some partitions. Nothing of it is told to the group but for show.
+pub trait Worker {
+    type Error: Error + From<member::Error>;
+
+    /// What it does, for log lines.
+    const ROLE: &'static str;
+
+    /// Where to read each of `partitions` from; they are all that this worker has from now on.
+    fn start(
+        &mut self,
+        member: &Member,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, NextOffset)>, Failure<Self::Error>>;
+
+    /// Keeps a record. Called so often only as [`Worker::work`] succeeds, so what it holds is bounded.
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Self::Error>;
+
+    /// Does what is due, if anything is.
+    fn work(&mut self, member: &Member, now: Instant) -> Result<Step, Failure<Self::Error>>;
+
+    /// How long until something will be due.
+    fn patience(&self, now: Instant) -> Duration;
+
+    /// The partitions are no longer this worker's.
+    fn give_up(&mut self);
+
+    /// All records of a partition have been read.
+    fn caught_up(&mut self, partition: i32);
+
+    /// Where partitions end, for the lag.
+    fn ends(&mut self, ends: &BTreeMap<i32, i64>);
+
+    /// Stores what it has, if that takes a few seconds at most.
+    fn finish(&mut self, member: &Member);
+}
+
+/// Runs until `shutdown` or an error that no retry helps.
+pub fn drive<W: Worker>(worker: W, member: Member, shutdown: &CancellationToken) -> Result<(), W::Error> {
+    let mut driver = Driver { worker, member, assigned: Vec::new(), starting: false, outage: Outage::default() };
+    while !shutdown.is_cancelled() {
+        driver.advance(Instant::now())?;
+        driver.listen(Instant::now())?;
+    }
+    if !driver.starting {
+        driver.worker.finish(&driver.member);
+    }
+    Ok(())
+}
+
+struct Driver<W> {
+    worker: W,
+    member: Member,
+    assigned: Vec<i32>,
+    /// The assignment has not begun to be read.
+    starting: bool,
+    outage: Outage,
+}
+
+impl<W: Worker> Driver<W> {
+    fn advance(&mut self, now: Instant) -> Result<(), W::Error> {
+        if self.outage.wait(now).is_some() {
+            return Ok(());
+        }
+        let result = if self.starting { self.start() } else { self.worker.work(&self.member, now) };
+        match result {
+            Ok(Step::Idle) => Ok(()),
+            Ok(Step::Done) => {
+                self.recovered(Instant::now());
+                Ok(())
+            }
+            Err(Failure::Retry(error)) => {
+                self.failed(&error, Instant::now());
+                Ok(())
+            }
+            Err(Failure::Restart) => {
+                tracing::info!(role = W::ROLE, topic = self.member.topic(), "another one has gone on; starting anew");
+                self.worker.give_up();
+                self.starting = true;
+                Ok(())
+            }
+            Err(Failure::Stop(error)) => Err(error),
+        }
+    }
+
+    fn start(&mut self) -> Result<Step, Failure<W::Error>> {
+        let positions = self.worker.start(&self.member, &self.assigned)?;
+        self.member.assign(&positions).map_err(|error| Failure::Retry(error.into()))?;
+        let (role, topic) = (W::ROLE, self.member.topic());
+        tracing::info!(role, topic, partitions = ?self.assigned, "reading the partitions");
+        self.starting = false;
+        Ok(Step::Done)
+    }
+
+    fn listen(&mut self, now: Instant) -> Result<(), W::Error> {
+        let patience = if self.starting { POLL_MAX } else { self.worker.patience(now) };
+        let timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
+        match self.member.next(timeout)? {
+            Event::Record(message) => self.worker.take(&message)?,
+            Event::Assigned(partitions) => {
+                self.worker.give_up();
+                self.assigned = partitions;
+                self.starting = true;
+            }
+            Event::Revoked => {
+                self.worker.give_up();
+                self.assigned.clear();
+                self.starting = false;
+                self.member.give_up()?;
+            }
+            Event::CaughtUp(partition) => self.worker.caught_up(partition),
+            Event::Ends(ends) => self.worker.ends(&ends),
+            Event::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &W::Error, now: Instant) {
+        if self.outage.failed(now) {
+            let (role, topic) = (W::ROLE, self.member.topic());
+            tracing::warn!(role, topic, error = %Chain(error), "can't go on; trying again until it works");
+        }
+        self.member.pause();
+    }
+
+    fn recovered(&mut self, now: Instant) {
+        if let Some(outage) = self.outage.ended(now) {
+            let (role, topic) = (W::ROLE, self.member.topic());
+            tracing::info!(role, topic, outage_ms = outage.as_millis(), "goes on");
+            self.member.resume();
+        }
+    }
+}
+
+/// Runs futures on a thread that isn't the runtime's.
+pub struct Blocking {
+    handle: Handle,
+    shutdown: CancellationToken,
+}
+
+/// How much longer a step may take once the shutdown has begun.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+impl Blocking {
+    pub fn new(handle: Handle, shutdown: CancellationToken) -> Self {
+        Self { handle, shutdown }
+    }
+
+    /// The output of `future`; `None` when it takes longer than `limit`, or a shutdown can't wait for it.
+    pub fn run<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let too_long = async {
+            let grace = async {
+                self.shutdown.cancelled().await;
+                tokio::time::sleep(SHUTDOWN_GRACE).await;
+            };
+            tokio::select! {
+                () = grace => {}
+                () = tokio::time::sleep(limit) => {}
+            }
+        };
+        self.handle.block_on(async {
+            tokio::select! {
+                output = future => Some(output),
+                () = too_long => None,
+            }
+        })
+    }
+}

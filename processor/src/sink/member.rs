@@ -1,0 +1,266 @@
+//! A member of a consumer group whose truth about offsets lies elsewhere, as values: what librdkafka's callbacks say
+//! becomes an [`Event`], and an assignment begins only when its owner says at which offsets.
+//!
+//! The group's eager protocol is used: an assignment is always whole, and may be answered late (a store may be away)
+//! without any risk to the group's state.
+
+use millrace_log::{LogSettings, NextOffset};
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    statistics::Statistics,
+    types::RDKafkaRespErr,
+};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// How long one question to the broker may take.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("joining the group {group} to read {topic}")]
+    Join {
+        group: String,
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("reading {topic}")]
+    Read {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("asking for the offsets that partition {partition} of {topic} has")]
+    Bounds {
+        topic: String,
+        partition: i32,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("taking or giving up partitions of {topic}")]
+    Assign {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+}
+
+pub enum Event<'a> {
+    Record(BorrowedMessage<'a>),
+    /// All partitions that this member has now, none of which is read before [`Member::assign`].
+    Assigned(Vec<i32>),
+    /// They belong to this member until [`Member::give_up`] is called.
+    Revoked,
+    /// All records of the partition have been read.
+    CaughtUp(i32),
+    /// The end of partitions (after the last committed record), told every few seconds.
+    Ends(BTreeMap<i32, i64>),
+    /// Nothing within the time.
+    Nothing,
+}
+
+/// The offsets that a partition has: `low` is the first that retention has left, `end` one past the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub low: NextOffset,
+    pub end: NextOffset,
+}
+
+pub struct Member {
+    consumer: BaseConsumer<Callbacks>,
+    topic: String,
+    /// The last error told, so that each is told once.
+    told: Cell<Option<RDKafkaErrorCode>>,
+}
+
+impl Member {
+    /// Joins the installation's group for `role`.
+    pub fn join(log: &LogSettings, role: &str, topic: &str) -> Result<Self, Error> {
+        let failed = |source| Error::Join { group: log.name(role), topic: topic.to_owned(), source };
+        let consumer: BaseConsumer<Callbacks> = log
+            .consumer(role)
+            .set("partition.assignment.strategy", "range")
+            // A killed member's partitions go to others after this.
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000")
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "5000")
+            .set("queued.max.messages.kbytes", "32768")
+            .create_with_context(Callbacks::default())
+            .map_err(failed)?;
+        consumer.subscribe(&[topic]).map_err(failed)?;
+        Ok(Self { consumer, topic: topic.to_owned(), told: Cell::new(None) })
+    }
+
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The next event, for which it waits no longer than `timeout`. Errors that pass by themselves are logged.
+    pub fn next(&self, timeout: Duration) -> Result<Event<'_>, Error> {
+        if let Some(happening) = self.consumer.context().take() {
+            return Ok(happening.into_event());
+        }
+        match self.consumer.poll(timeout) {
+            None => Ok(Event::Nothing),
+            Some(Ok(message)) => {
+                self.told.set(None);
+                Ok(Event::Record(message))
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => Ok(Event::CaughtUp(partition)),
+            Some(Err(error)) => self.judge(error).map(|()| Event::Nothing),
+        }
+    }
+
+    fn judge(&self, source: KafkaError) -> Result<(), Error> {
+        let code = source.rdkafka_error_code();
+        let hopeless = matches!(source, KafkaError::MessageConsumptionFatal(_))
+            || matches!(
+                code,
+                Some(
+                    RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::GroupAuthorizationFailed
+                        | RDKafkaErrorCode::SaslAuthenticationFailed
+                )
+            );
+        if hopeless {
+            return Err(Error::Read { topic: self.topic.clone(), source });
+        }
+        if self.told.replace(code) != code {
+            tracing::warn!(topic = self.topic, error = %source, "reading is disturbed; it goes on by itself");
+        }
+        Ok(())
+    }
+
+    /// Begins to read exactly these partitions at these offsets.
+    pub fn assign(&self, positions: &[(i32, NextOffset)]) -> Result<(), Error> {
+        let failed = |source| Error::Assign { topic: self.topic.clone(), source };
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in positions {
+            list.add_partition_offset(&self.topic, *partition, next.to_kafka()).map_err(failed)?;
+        }
+        self.consumer.assign(&list).map_err(failed)?;
+        self.consumer.resume(&list).map_err(failed)
+    }
+
+    /// Answers [`Event::Revoked`].
+    pub fn give_up(&self) -> Result<(), Error> {
+        self.consumer.unassign().map_err(|source| Error::Assign { topic: self.topic.clone(), source })
+    }
+
+    /// Stops the records of all partitions, while [`Member::next`] keeps this member in the group.
+    pub fn pause(&self) {
+        self.change("pause", |list| self.consumer.pause(list));
+    }
+
+    pub fn resume(&self) {
+        self.change("resume", |list| self.consumer.resume(list));
+    }
+
+    fn change(&self, what: &str, change: impl FnOnce(&TopicPartitionList) -> Result<(), KafkaError>) {
+        if let Err(error) = self.consumer.assignment().and_then(|list| change(&list)) {
+            tracing::warn!(topic = self.topic, %error, "could not {what} the partitions");
+        }
+    }
+
+    /// Asks the broker.
+    pub fn bounds(&self, partition: i32) -> Result<Bounds, Error> {
+        let (low, end) = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition, ASK_LIMIT)
+            .map_err(|source| Error::Bounds { topic: self.topic.clone(), partition, source })?;
+        Ok(Bounds { low: NextOffset::exclusive(low), end: NextOffset::exclusive(end) })
+    }
+
+    /// Tells the group how far the partitions are, for tools that show lag: nothing here reads it.
+    pub fn tell_progress(&self, positions: impl IntoIterator<Item = (i32, NextOffset)>) {
+        let mut list = TopicPartitionList::new();
+        let added = positions
+            .into_iter()
+            .try_for_each(|(partition, next)| list.add_partition_offset(&self.topic, partition, next.to_kafka()));
+        if let Err(error) = added.and_then(|()| self.consumer.commit(&list, CommitMode::Async)) {
+            tracing::debug!(topic = self.topic, %error, "the group was not told the progress");
+        }
+    }
+}
+
+impl Drop for Member {
+    /// The consumer's own drop waits until the partitions are given up, so a late answer must be given now.
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        if let Err(error) = self.give_up() {
+            tracing::warn!(topic = self.topic, %error, "could not give up the partitions");
+        }
+    }
+}
+
+/// What callbacks said while the consumer was polled.
+enum Happening {
+    Assigned(Vec<i32>),
+    Revoked,
+    Ends(BTreeMap<i32, i64>),
+}
+
+impl Happening {
+    fn into_event(self) -> Event<'static> {
+        match self {
+            Self::Assigned(partitions) => Event::Assigned(partitions),
+            Self::Revoked => Event::Revoked,
+            Self::Ends(ends) => Event::Ends(ends),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Callbacks {
+    /// Holds what one poll brought: `next` empties it before it polls again.
+    happened: Mutex<VecDeque<Happening>>,
+    closing: AtomicBool,
+}
+
+impl Callbacks {
+    fn happened(&self) -> MutexGuard<'_, VecDeque<Happening>> {
+        self.happened.lock().expect("no code panics while it holds the queue")
+    }
+
+    fn take(&self) -> Option<Happening> {
+        self.happened().pop_front()
+    }
+}
+
+impl ClientContext for Callbacks {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let ends = partitions.filter(|p| p.partition >= 0 && p.ls_offset >= 0).map(|p| (p.partition, p.ls_offset));
+        self.happened().push_back(Happening::Ends(ends.collect()));
+    }
+
+    /// librdkafka tells of every broken connection: not worth more than a debug line, as reads go on by themselves.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "a client error");
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if !self.closing.load(Ordering::Relaxed) {
+            let partitions = list.elements().iter().map(|element| element.partition()).collect();
+            let happening = if assigned { Happening::Assigned(partitions) } else { Happening::Revoked };
+            self.happened().push_back(happening);
+        } else if let Err(error) = consumer.unassign() {
+            tracing::warn!(%error, "could not give up the partitions");
+        }
+    }
+}

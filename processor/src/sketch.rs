@@ -1,0 +1,124 @@
+//! A mergeable quantile sketch with a bounded relative error, and its canonical bytes.
+//!
+//! DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees",
+//! VLDB 2019) with logarithmic bins. Bin `i` holds the values in (γ^(i-1), γ^i] with γ = 1.02, and answers
+//! 2γ^i / (γ + 1): at most (γ-1)/(γ+1) = 0.99 % off. A sketch is a function of the multiset of values alone, so any
+//! order and grouping of merges gives the same bytes.
+
+mod bytes;
+
+pub use bytes::SketchError;
+
+/// Ratio of neighbouring bin bounds.
+const GAMMA: f64 = 1.02;
+/// Values below are held to be zero: a picosecond, were the unit milliseconds.
+const VALUE_MIN: f64 = 1e-9;
+/// Values above are held to be this one; records are refused long before.
+const VALUE_MAX: f64 = 1e15;
+
+/// Counts of non-negative values by logarithmic bins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sketch {
+    zeros: u64,
+    /// Index of the first of `bins`; meaningless while they are empty.
+    first: i32,
+    /// Contiguous counts; neither the first nor the last is ever 0.
+    bins: Vec<u64>,
+}
+
+/// A quantile as a fraction of integers, so that ranks are exact: 0.95 · n in floating point is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerMille(pub u64);
+
+impl Sketch {
+    /// Adds one value; negative ones and NaN count as zero (records with such are refused at the door).
+    pub fn add(&mut self, value: f64) {
+        if value >= VALUE_MIN {
+            self.add_to_bin(bin_of(value.min(VALUE_MAX)), 1);
+        } else {
+            self.zeros += 1;
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.zeros += other.zeros;
+        for (index, count) in other.bins() {
+            self.add_to_bin(index, count);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.zeros == 0 && self.bins.is_empty()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.zeros + self.bins.iter().sum::<u64>()
+    }
+
+    /// The value of rank ⌈q·n⌉ (nearest rank), within 1 %; `None` of an empty sketch.
+    pub fn quantile(&self, q: PerMille) -> Option<f64> {
+        let count = self.count();
+        let rank = (count - floor_share(count, 1000 - q.0.min(1000))).max(1);
+        if count == 0 {
+            return None;
+        }
+        let mut seen = self.zeros;
+        if rank <= seen {
+            return Some(0.0);
+        }
+        self.bins().find_map(|(index, count)| {
+            seen += count;
+            (rank <= seen).then(|| value_of(index))
+        })
+    }
+
+    /// Bytes held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.bins.capacity() * size_of::<u64>()
+    }
+
+    /// (index, count) of every bin that isn't empty, in rising order.
+    fn bins(&self) -> impl Iterator<Item = (i32, u64)> {
+        (self.first..).zip(self.bins.iter().copied()).filter(|(_, count)| *count > 0)
+    }
+
+    fn add_to_bin(&mut self, index: i32, count: u64) {
+        if self.bins.is_empty() {
+            self.first = index;
+        }
+        if index < self.first {
+            let missing = usize::try_from(self.first - index).expect("bins number some thousands");
+            self.bins.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = index;
+        }
+        let at = usize::try_from(index - self.first).expect("the first bin is not above the index");
+        if at >= self.bins.len() {
+            self.bins.resize(at + 1, 0);
+        }
+        self.bins[at] += count;
+    }
+}
+
+/// ⌊count · per_mille / 1000⌋ without overflow.
+fn floor_share(count: u64, per_mille: u64) -> u64 {
+    let share = u128::from(count) * u128::from(per_mille) / 1000;
+    u64::try_from(share).expect("a share of a u64 is a u64")
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "values are within VALUE_MIN..=VALUE_MAX: some thousand bins"
+)]
+fn bin_of(value: f64) -> i32 {
+    (value.ln() * INVERSE_LN_GAMMA).ceil() as i32
+}
+
+/// 1 / ln 1.02
+const INVERSE_LN_GAMMA: f64 = 50.4983497918439;
+
+fn value_of(index: i32) -> f64 {
+    2.0 * GAMMA.powi(index) / (GAMMA + 1.0)
+}
+
+#[cfg(test)]
+mod tests;

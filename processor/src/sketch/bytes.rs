@@ -1,0 +1,113 @@
+//! The sketch as bytes: version, zeros, number of bins, then (index, count) of each; LEB128 integers, the first index
+//! zigzag, the others as distance from the one before. One sketch has one encoding.
+
+use super::{Sketch, VALUE_MAX, VALUE_MIN, bin_of};
+
+const VERSION: u8 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SketchError {
+    #[error("a sketch of version {0}; this build reads version {VERSION}")]
+    Version(u8),
+    #[error("a sketch cut short or with bytes that don't belong there")]
+    Malformed,
+    #[error("a sketch that is not base64")]
+    Base64,
+}
+
+impl Sketch {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + 3 * self.bins.len());
+        self.write(&mut out);
+        out
+    }
+
+    /// Appends the bytes to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put(out, self.zeros);
+        put(out, u64::try_from(self.bins().count()).expect("bins number some thousands"));
+        let mut previous = None;
+        for (index, count) in self.bins() {
+            match previous {
+                None => put(out, zigzag(index)),
+                Some(previous) => put(out, u64::from(index.abs_diff(previous))),
+            }
+            put(out, count);
+            previous = Some(index);
+        }
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SketchError> {
+        let mut sketch = Self::default();
+        sketch.merge_bytes(bytes)?;
+        Ok(sketch)
+    }
+
+    /// Merges an encoded sketch without building it. After an error the sketch is as it was or holds a part of the
+    /// other: throw it away.
+    pub fn merge_bytes(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
+        let (version, mut rest) = bytes.split_first().ok_or(SketchError::Malformed)?;
+        if *version != VERSION {
+            return Err(SketchError::Version(*version));
+        }
+        self.zeros = self.zeros.checked_add(take(&mut rest)?).ok_or(SketchError::Malformed)?;
+        let bins = take(&mut rest)?;
+        let mut previous = None;
+        for _ in 0..bins {
+            let index = match previous {
+                None => unzigzag(take(&mut rest)?)?,
+                Some(previous) => next_index(previous, take(&mut rest)?)?,
+            };
+            let count = take(&mut rest)?;
+            if count == 0 || !(bin_of(VALUE_MIN)..=bin_of(VALUE_MAX)).contains(&index) {
+                return Err(SketchError::Malformed);
+            }
+            self.add_to_bin(index, count);
+            previous = Some(index);
+        }
+        if rest.is_empty() { Ok(()) } else { Err(SketchError::Malformed) }
+    }
+}
+
+fn next_index(previous: i32, distance: u64) -> Result<i32, SketchError> {
+    let distance = i32::try_from(distance).map_err(|_| SketchError::Malformed)?;
+    match previous.checked_add(distance) {
+        Some(index) if distance > 0 => Ok(index),
+        _ => Err(SketchError::Malformed),
+    }
+}
+
+fn zigzag(value: i32) -> u64 {
+    u64::from(((value << 1) ^ (value >> 31)).cast_unsigned())
+}
+
+fn unzigzag(value: u64) -> Result<i32, SketchError> {
+    let value = u32::try_from(value).map_err(|_| SketchError::Malformed)?;
+    Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Result<u64, SketchError> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first().ok_or(SketchError::Malformed)?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        if part << shift >> shift != part {
+            return Err(SketchError::Malformed);
+        }
+        value |= part << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(SketchError::Malformed)
+}

@@ -1,0 +1,169 @@
+//! The two Kafka-to-Kafka stages, combine and windows: what they share. A stage holds nothing that the log could not
+//! give back, so every trouble has the same answer: drop everything, wait a little, begin again from what is committed.
+
+mod chunk;
+pub(crate) mod client;
+pub mod combine;
+mod frame;
+mod range;
+pub mod windows;
+
+use crate::plan::PlanError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A broker's answer to a request takes no longer; longer is trouble.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    #[error("{what}")]
+    Kafka {
+        what: &'static str,
+        #[source]
+        source: KafkaError,
+    },
+    #[error(transparent)]
+    Topic(#[from] millrace_log::TopicsError),
+    #[error("asking which workspaces exist")]
+    Directory(#[source] millrace_tenancy::Error),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("the partial states at offset {offset} of partition {partition}")]
+    Frame {
+        partition: i32,
+        offset: i64,
+        #[source]
+        source: frame::FrameError,
+    },
+    #[error("the checkpoint of partials partition {partition}")]
+    Checkpoint {
+        partition: i32,
+        #[source]
+        source: crate::window::CheckpointError,
+    },
+    #[error("another processor has the --instance-id `{0}`: give each its own")]
+    Fenced(String),
+    #[error("a stage's thread could not start")]
+    Thread(#[source] std::io::Error),
+    #[error("a stage's thread panicked; its message is in the log above")]
+    Panicked,
+}
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaction {
+    /// Begin again from what is committed.
+    Retry,
+    /// A person must act.
+    Stop,
+}
+
+impl StageError {
+    pub(crate) fn kafka(what: &'static str) -> impl FnOnce(KafkaError) -> Self {
+        move |source| Self::Kafka { what, source }
+    }
+
+    fn reaction(&self) -> Reaction {
+        match self {
+            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) => Reaction::Retry,
+            Self::Plan(_)
+            | Self::Frame { .. }
+            | Self::Checkpoint { .. }
+            | Self::Fenced(_)
+            | Self::Thread(_)
+            | Self::Panicked => Reaction::Stop,
+        }
+    }
+
+    /// A fenced producer will stay so: another one with its name has begun.
+    fn name_fencing(self, instance: &str) -> Self {
+        match &self {
+            Self::Kafka { source, .. } if is_fenced(source) => Self::Fenced(instance.to_owned()),
+            _ => self,
+        }
+    }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{Fenced, FencedInstanceId, InvalidProducerEpoch, ProducerFenced};
+    let code = match error {
+        KafkaError::Transaction(error) => Some(error.code()),
+        _ => error.rdkafka_error_code(),
+    };
+    matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch | FencedInstanceId))
+}
+
+/// Runs `attempt` on a thread of its own, again and again, until it ends well, `shutdown` comes or it can't go on.
+pub(crate) async fn supervise<A>(
+    name: String,
+    instance: String,
+    shutdown: CancellationToken,
+    mut attempt: A,
+) -> Result<(), StageError>
+where
+    A: FnMut(&tokio::runtime::Runtime) -> Result<(), StageError> + Send + 'static,
+{
+    let (done, ended) = tokio::sync::oneshot::channel();
+    let body = move || {
+        let result = retry(&name, &instance, &shutdown, &mut attempt);
+        if done.send(result).is_err() {
+            tracing::debug!("nobody waits for this stage any more");
+        }
+    };
+    std::thread::Builder::new().name("stage".to_owned()).spawn(body).map_err(StageError::Thread)?;
+    ended.await.unwrap_or(Err(StageError::Panicked))
+}
+
+fn retry(
+    name: &str,
+    instance: &str,
+    shutdown: &CancellationToken,
+    attempt: &mut impl FnMut(&tokio::runtime::Runtime) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StageError::Thread)?;
+    let mut wait = RETRY_AFTER;
+    loop {
+        let started = std::time::Instant::now();
+        let error = match attempt(&runtime) {
+            Ok(()) => return Ok(()),
+            Err(error) => error.name_fencing(instance),
+        };
+        if error.reaction() == Reaction::Stop {
+            return Err(error);
+        }
+        if started.elapsed() > RETRY_AFTER_MAX {
+            wait = RETRY_AFTER;
+        }
+        tracing::warn!(stage = name, error = %Chain(&error), wait_ms = wait.as_millis(), "begins again from the log");
+        let stopped = runtime.block_on(async {
+            tokio::select! {
+                () = shutdown.cancelled() => true,
+                () = tokio::time::sleep(wait) => false,
+            }
+        });
+        if stopped {
+            return Ok(());
+        }
+        wait = (wait * 2).min(RETRY_AFTER_MAX);
+    }
+}
+
+/// An error with its causes on one line.
+struct Chain<'a>(&'a StageError);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! One chunk of raw records: the verdict on each, and what follows for progress, counts and dead letters. Pure.
+
+use crate::{
+    admission::{Admission, Identity, Verdict},
+    plan::Raw,
+    record::{self, Measured},
+};
+use hashbrown::HashSet;
+use millrace_log::NextOffset;
+use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason, partial::Progress};
+
+/// A raw record as it was read, parsed.
+pub(super) struct Record {
+    pub partition: i32,
+    pub offset: i64,
+    pub append_time: EventTime,
+    pub parsed: Result<(Identity, Measured), FieldError>,
+}
+
+impl Record {
+    pub(super) fn parse(partition: i32, offset: i64, append_time: EventTime, payload: Option<&[u8]>) -> Self {
+        let parsed =
+            payload.ok_or_else(|| FieldError::new("", "a record without a value")).and_then(record::parse);
+        Self { partition, offset, append_time, parsed }
+    }
+}
+
+/// A record that goes to the dead-letter topic: `index` is its place in the chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DeadLetter {
+    pub index: usize,
+    pub reason: Reason,
+    pub error: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub counted: u64,
+    pub duplicate: u64,
+    pub dead_letter: u64,
+}
+
+/// One raw partition as this worker knows it.
+pub(super) struct Source {
+    admission: Admission,
+    pub next: NextOffset,
+    max_event_time: Option<EventTime>,
+    /// All of it has been read.
+    at_end: bool,
+    /// When the last record came, on the wall clock.
+    last_record: EventTime,
+    /// What was last told, to tell a change only.
+    told: Option<bool>,
+    changed: bool,
+}
+
+impl Source {
+    pub(super) fn new(admission: Admission, next: NextOffset) -> Self {
+        let last_record = EventTime(i64::MIN);
+        Self { admission, next, max_event_time: None, at_end: false, last_record, told: None, changed: false }
+    }
+
+    pub(super) fn reached_end(&mut self) {
+        self.at_end = true;
+    }
+
+    /// Ends a restoration: what was read again is no news.
+    pub(super) fn restored(&mut self, next: NextOffset) {
+        self.next = next;
+        self.changed = false;
+    }
+
+    /// Judges one record and adds it to `raw` if it counts.
+    pub(super) fn take(
+        &mut self,
+        record: &Record,
+        known: &HashSet<WorkspaceId>,
+        raw: &mut Raw,
+        now: EventTime,
+    ) -> Verdict {
+        let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
+        let verdict = self
+            .admission
+            .judge(record.offset, record.append_time, identity, |workspace| known.contains(&workspace));
+        self.next = NextOffset::after(record.offset);
+        self.at_end = false;
+        self.last_record = now;
+        self.changed = true;
+        if let (Verdict::Counted, Ok((identity, measured))) = (&verdict, &record.parsed) {
+            raw.push(identity, measured);
+            self.max_event_time = self.max_event_time.max(Some(identity.completed_at));
+        }
+        verdict
+    }
+
+    /// The progress to tell, if there is any since the last time. A source without records is idle at once.
+    pub(super) fn progress(
+        &mut self,
+        partition: i32,
+        now: EventTime,
+        idle_after: std::time::Duration,
+    ) -> Option<Progress> {
+        let quiet = now >= self.last_record.saturating_add(idle_after);
+        let idle = self.at_end && quiet;
+        // Before the end is reached for the first time nothing is known, and nothing is said.
+        let news = self.changed || (self.told != Some(idle) && (idle || self.told.is_some()));
+        if !news {
+            return None;
+        }
+        self.changed = false;
+        self.told = Some(idle);
+        Some(Progress { partition, next_offset: self.next.get(), max_event_time: self.max_event_time, idle })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+use super::*;
+use crate::settings::AdmissionSettings;
+use std::time::Duration;
+
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+fn source() -> Source {
+    Source::new(Admission::new(&AdmissionSettings::default()), NextOffset::START)
+}
+
+fn at(second: i64) -> EventTime {
+    EventTime(second * 1_000_000)
+}
+
+fn record(offset: i64, id: &str) -> Record {
+    let payload = format!(
+        r#"{{"id":"{id}","workspace_id":"550e8400-e29b-41d4-a716-446655440000","service_id":"{id}","query_text":"",
+        "status":"success","duration_ms":1,"started_at":"1970-01-01T00:00:01Z","completed_at":"1970-01-01T00:00:02Z"}}"#
+    );
+    Record::parse(0, offset, at(5), Some(payload.as_bytes()))
+}
+
+fn known() -> HashSet<WorkspaceId> {
+    ["550e8400-e29b-41d4-a716-446655440000".parse().expect("an id")].into_iter().collect()
+}
+
+#[test]
+fn counts_once_and_tells_the_highest_event_time() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
+    assert_eq!(source.take(&record(7, id), &known(), &mut raw, at(5)), Verdict::Counted);
+    assert_eq!(source.take(&record(8, id), &known(), &mut raw, at(5)), Verdict::Duplicate);
+    assert_eq!(raw.take().num_rows(), 1);
+    let progress = source.progress(0, at(5), IDLE_AFTER).expect("there is news");
+    assert_eq!((progress.next_offset, progress.max_event_time, progress.idle), (9, Some(at(2)), false));
+    assert_eq!(source.progress(0, at(5), IDLE_AFTER), None, "nothing since");
+}
+
+#[test]
+fn is_idle_only_at_the_end_and_after_a_while() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    assert_eq!(source.progress(0, at(0), IDLE_AFTER), None, "nothing is known yet");
+    source.reached_end();
+    assert!(source.progress(0, at(0), IDLE_AFTER).expect("empty: idle at once").idle);
+    source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
+    assert!(!source.progress(0, at(9), IDLE_AFTER).expect("news").idle, "not at the end");
+    source.reached_end();
+    assert!(source.progress(0, at(9), IDLE_AFTER).expect("news").idle);
+    assert_eq!(source.progress(0, at(10), IDLE_AFTER), None);
+}
+
+#[test]
+fn a_record_without_a_value_or_workspace_is_a_dead_letter() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    let empty = Record::parse(0, 0, at(5), None);
+    let verdict = source.take(&empty, &known(), &mut raw, at(5));
+    assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Invalid, .. }), "{verdict:?}");
+    let stranger = record(1, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11");
+    let verdict = source.take(&stranger, &HashSet::new(), &mut raw, at(5));
+    assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::UnknownWorkspace, .. }), "{verdict:?}");
+    assert!(raw.is_empty());
+}

@@ -1,0 +1,146 @@
+//! A group consumer whose callbacks become events, a transactional producer, and the transaction that ties them.
+
+use super::{REQUEST_TIMEOUT, StageError};
+use millrace_log::{LogSettings, NextOffset};
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+const SESSION_TIMEOUT_MS: &str = "10000";
+const TRANSACTION_TIMEOUT_MS: &str = "30000";
+/// Fetched ahead per consumer.
+const FETCH_AHEAD_KBYTES: &str = "32768";
+
+/// A change of the partitions that this consumer owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Assignment {
+    Assigned(Vec<i32>),
+    Revoked(Vec<i32>),
+}
+
+/// Keeps the callbacks' news until the loop asks.
+#[derive(Default)]
+pub(crate) struct Events(Mutex<Vec<Assignment>>);
+
+impl ClientContext for Events {}
+
+impl ConsumerContext for Events {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let partitions =
+            |list: &TopicPartitionList| list.elements().iter().map(|element| element.partition()).collect();
+        let event = match rebalance {
+            Rebalance::Assign(list) => Assignment::Assigned(partitions(list)),
+            Rebalance::Revoke(list) => Assignment::Revoked(partitions(list)),
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "the group could not be rebalanced");
+                return;
+            }
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+impl Events {
+    pub(crate) fn take(&self) -> Vec<Assignment> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One member of a stage's group, and its producer.
+pub(crate) struct Client {
+    pub consumer: BaseConsumer<Events>,
+    pub producer: BaseProducer,
+    pub topic: String,
+}
+
+impl Client {
+    /// `group` and `member` name it; a restarted member takes its own partitions back at once, and its producer puts an
+    /// end to what its forerunner left open.
+    pub(crate) fn connect(
+        log: &LogSettings,
+        topic: &str,
+        group: &str,
+        member: &str,
+    ) -> Result<Self, StageError> {
+        let consumer: BaseConsumer<Events> = log
+            .consumer(group)
+            .set("group.instance.id", log.name(member))
+            .set("session.timeout.ms", SESSION_TIMEOUT_MS)
+            .set("heartbeat.interval.ms", "2000")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("enable.partition.eof", "true")
+            .set("queued.max.messages.kbytes", FETCH_AHEAD_KBYTES)
+            .create_with_context(Events::default())
+            .map_err(StageError::kafka("making a consumer"))?;
+        let producer: BaseProducer = log
+            .producer(REQUEST_TIMEOUT)
+            .set("transactional.id", log.name(member))
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+            .create()
+            .map_err(StageError::kafka("making a producer"))?;
+        producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
+        consumer.subscribe(&[topic]).map_err(StageError::kafka("subscribing"))?;
+        Ok(Self { consumer, producer, topic: topic.to_owned() })
+    }
+
+    /// The committed offset of a partition with its metadata; from the start where there is none.
+    pub(crate) fn committed(&self, partition: i32) -> Result<(NextOffset, String), StageError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let committed = self
+            .consumer
+            .committed_offsets(list, REQUEST_TIMEOUT)
+            .map_err(StageError::kafka("asking for the committed offsets"))?;
+        let element = committed.find_partition(&self.topic, partition);
+        Ok(match element.as_ref().map(|element| (element.offset(), element.metadata())) {
+            Some((Offset::Offset(next), metadata)) => (NextOffset::exclusive(next), metadata.to_owned()),
+            _ => (NextOffset::START, String::new()),
+        })
+    }
+
+    /// Writes `records` and commits `offsets` in one transaction.
+    pub(crate) fn transact<'a>(
+        &self,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+        offsets: &TopicPartitionList,
+    ) -> Result<(), StageError> {
+        self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
+        for record in records {
+            self.send(record)?;
+        }
+        if offsets.count() > 0 {
+            // Fresh each time: a rebalance since makes the commit fail instead of overwriting the new owner's.
+            let group = self.consumer.group_metadata().ok_or(StageError::Kafka {
+                what: "asking for the group's metadata",
+                source: KafkaError::NoMessageReceived,
+            })?;
+            self.producer
+                .send_offsets_to_transaction(offsets, &group, REQUEST_TIMEOUT)
+                .map_err(StageError::kafka("adding offsets to a transaction"))?;
+        }
+        self.producer
+            .commit_transaction(REQUEST_TIMEOUT)
+            .map_err(StageError::kafka("committing a transaction"))
+    }
+
+    /// Waits while the producer's queue is full: it empties by itself.
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    self.producer.poll(Duration::from_millis(10));
+                    record = back;
+                }
+                Err((source, _)) => return Err(StageError::Kafka { what: "sending a record", source }),
+            }
+        }
+    }
+}

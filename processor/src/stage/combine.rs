@@ -1,0 +1,356 @@
+//! Combine: raw records → partial states, one Kafka transaction a chunk with the raw offsets in it. The shell around
+//! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
+
+use super::{
+    REQUEST_TIMEOUT, StageError,
+    chunk::{Counts, DeadLetter, Record, Source},
+    client::{Assignment, Client},
+    frame::{self, Router},
+    range::{self, Range},
+};
+use crate::{
+    admission::{Admission, Verdict},
+    plan::{Plan, Raw},
+    settings::{AdmissionSettings, WindowSettings},
+};
+use arrow::array::RecordBatch;
+use hashbrown::HashSet;
+use millrace_log::{LogSettings, partition_count};
+use millrace_schemas::{
+    EventTime, WorkspaceId,
+    dead_letter::{ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC},
+    partial::{Header, Progress},
+};
+use millrace_tenancy::Directory;
+use rdkafka::{
+    Message, TopicPartitionList,
+    consumer::Consumer,
+    error::KafkaError,
+    message::{BorrowedMessage, Header as KafkaHeader, OwnedHeaders},
+    producer::BaseRecord,
+};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// A chunk ends when its payloads have this many bytes.
+const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long a poll waits for the first record of a chunk: idleness is noticed as often.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+const DIRECTORY_RETRY: Duration = Duration::from_millis(500);
+
+/// What a combine worker works with.
+#[derive(Clone)]
+pub struct Components {
+    pub log: LogSettings,
+    pub directory: Directory,
+    pub plan: Plan,
+    pub meters: Meters,
+    pub shutdown: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+pub struct CombineSettings {
+    pub admission: AdmissionSettings,
+    pub windows: WindowSettings,
+    /// Names the worker in the group and in transactions.
+    pub member: String,
+}
+
+/// Counters of all combine workers of a process.
+#[derive(Clone)]
+pub struct Meters {
+    pub records: prometheus::IntCounterVec,
+    pub transactions: prometheus::IntCounter,
+}
+
+impl Meters {
+    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let records = prometheus::IntCounterVec::new(
+            prometheus::Opts::new(
+                "millrace_combine_records_total",
+                "Raw records by verdict: counted, duplicate, dead_letter",
+            ),
+            &["verdict"],
+        )?;
+        let transactions = prometheus::IntCounter::new(
+            "millrace_combine_transactions_total",
+            "Transactions committed by combine",
+        )?;
+        registry.register(Box::new(records.clone()))?;
+        registry.register(Box::new(transactions.clone()))?;
+        for verdict in ["counted", "duplicate", "dead_letter"] {
+            records.with_label_values(&[verdict]).inc_by(0);
+        }
+        Ok(Self { records, transactions })
+    }
+
+    fn add(&self, counts: Counts) {
+        self.transactions.inc();
+        for (verdict, count) in [
+            ("counted", counts.counted),
+            ("duplicate", counts.duplicate),
+            ("dead_letter", counts.dead_letter),
+        ] {
+            self.records.with_label_values(&[verdict]).inc_by(count);
+        }
+    }
+}
+
+/// Runs until `shutdown`, or returns the trouble after which it must begin again.
+pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
+    let topics = components.log.topics();
+    let client = Client::connect(&components.log, &topics.metrics, "combine", &settings.member)?;
+    let mut worker = Worker {
+        raw_partitions: partition_count(&client.consumer, &topics.metrics)?,
+        router: Router::new(partition_count(&client.consumer, &topics.partials)?),
+        sources: BTreeMap::new(),
+        known: HashSet::new(),
+        partials: topics.partials,
+        dead_letters: topics.dead_letters,
+        components,
+        settings,
+        runtime,
+        client: &client,
+    };
+    while !components.shutdown.is_cancelled() {
+        let messages = worker.poll()?;
+        worker.process(&messages)?;
+    }
+    client.consumer.unsubscribe();
+    Ok(())
+}
+
+struct Worker<'a> {
+    components: &'a Components,
+    settings: &'a CombineSettings,
+    runtime: &'a Runtime,
+    client: &'a Client,
+    raw_partitions: i32,
+    router: Router,
+    partials: String,
+    dead_letters: String,
+    sources: BTreeMap<i32, Source>,
+    /// Workspaces that certainly exist.
+    known: HashSet<WorkspaceId>,
+}
+
+impl<'a> Worker<'a> {
+    /// The messages of one chunk: until it is large enough, or the commit interval has passed since the first.
+    fn poll(&mut self) -> Result<Vec<BorrowedMessage<'a>>, StageError> {
+        let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
+        let interval = Duration::from(self.settings.windows.commit_interval);
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let mut deadline = Instant::now() + POLL_WAIT;
+        while messages.len() < records_max && bytes < CHUNK_BYTES_MAX {
+            let polled = self.client.consumer.poll(deadline.saturating_duration_since(Instant::now()));
+            // The callbacks run inside poll: what it returns belongs to the assignment after them.
+            self.follow_assignment()?;
+            match polled {
+                Some(Ok(message)) => {
+                    if messages.is_empty() {
+                        deadline = Instant::now() + interval;
+                    }
+                    bytes += message.payload_len();
+                    messages.push(message);
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if let Some(source) = self.sources.get_mut(&partition) {
+                        source.reached_end();
+                    }
+                }
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::debug!(%error, "the client recovers by itself")
+                }
+                Some(Err(source)) => return Err(StageError::Kafka { what: "polling raw records", source }),
+                None => break,
+            }
+        }
+        Ok(messages)
+    }
+
+    fn follow_assignment(&mut self) -> Result<(), StageError> {
+        for event in self.client.consumer.context().take() {
+            match event {
+                Assignment::Assigned(partitions) => {
+                    partitions.into_iter().try_for_each(|p| self.restore(p))?
+                }
+                Assignment::Revoked(partitions) => self.sources.retain(|p, _| !partitions.contains(p)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads back what the duplicate memory of a partition must hold.
+    fn restore(&mut self, partition: i32) -> Result<(), StageError> {
+        let (next, _) = self.client.committed(partition)?;
+        let settings = &self.settings.admission;
+        let mut source = Source::new(Admission::new(settings), next);
+        let from = Admission::restore_from(next, settings);
+        let topic = self.client.topic.clone();
+        let (components, mut batch) = (self.components, Vec::new());
+        let range = Range { topic: &topic, partition, from, to: next };
+        range::read(&components.log, range, &components.shutdown, |message| {
+            batch.push(read_record(message));
+            if batch.len() >= 10_000 { self.remember(&mut source, &mut batch) } else { Ok(()) }
+        })?;
+        self.remember(&mut source, &mut batch)?;
+        source.restored(next);
+        self.sources.insert(partition, source);
+        Ok(())
+    }
+
+    /// Judges records once more, for the memory alone.
+    fn remember(&mut self, source: &mut Source, records: &mut Vec<Record>) -> Result<(), StageError> {
+        self.learn_workspaces(records)?;
+        let mut discarded = Raw::default();
+        for record in records.drain(..) {
+            source.take(&record, &self.known, &mut discarded, EventTime(i64::MIN));
+        }
+        Ok(())
+    }
+
+    /// Asks for workspaces not yet known. While the database is away it waits: an unanswered question is no reason to
+    /// call a record a dead letter.
+    fn learn_workspaces(&mut self, records: &[Record]) -> Result<(), StageError> {
+        let wanted: HashSet<WorkspaceId> = records
+            .iter()
+            .filter_map(|record| record.parsed.as_ref().ok().map(|(identity, _)| identity.workspace))
+            .filter(|workspace| !self.known.contains(workspace))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let mut told = false;
+        loop {
+            match self.runtime.block_on(self.components.directory.known(&wanted)) {
+                Ok(found) => {
+                    self.known.extend(found);
+                    return Ok(());
+                }
+                Err(error) if self.components.shutdown.is_cancelled() => {
+                    return Err(StageError::Directory(error));
+                }
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(%error, "can't ask which workspaces exist; waiting for the database");
+                    }
+                    told = true;
+                }
+            }
+            self.runtime.block_on(tokio::time::sleep(DIRECTORY_RETRY));
+        }
+    }
+
+    fn process(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StageError> {
+        let records: Vec<Record> = messages.iter().map(read_record).collect();
+        self.learn_workspaces(&records)?;
+        let now = EventTime::from(chrono::Utc::now());
+        let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
+        for (index, record) in records.iter().enumerate() {
+            let Some(source) = self.sources.get_mut(&record.partition) else { continue };
+            match source.take(record, &self.known, &mut raw, now) {
+                Verdict::Counted => counts.counted += 1,
+                Verdict::Duplicate => counts.duplicate += 1,
+                Verdict::DeadLetter { reason, error } => {
+                    counts.dead_letter += 1;
+                    dead.push(DeadLetter { index, reason, error });
+                }
+            }
+        }
+        let idle_after = self.settings.windows.idle_after.into();
+        let progress: Vec<Progress> = self
+            .sources
+            .iter_mut()
+            .filter_map(|(partition, source)| source.progress(*partition, now, idle_after))
+            .collect();
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let states = if raw.is_empty() {
+            None
+        } else {
+            Some(self.runtime.block_on(self.components.plan.partial(raw.take()))?)
+        };
+        self.commit(messages, &dead, &Header { sources: self.raw_partitions, progress }, states.as_ref())?;
+        self.components.meters.add(counts);
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        messages: &[BorrowedMessage<'_>],
+        dead: &[DeadLetter],
+        header: &Header,
+        states: Option<&RecordBatch>,
+    ) -> Result<(), StageError> {
+        let mut frames: Vec<(i32, Vec<u8>)> = Vec::new();
+        let parts = states.map(|states| self.router.split(states)).transpose().map_err(encoding)?;
+        let mut parts = parts.unwrap_or_default().into_iter();
+        for partition in 0..self.router.partitions() {
+            let part = parts.next().flatten();
+            let encoded = frame::encode(header, part.as_ref()).map_err(encoding)?;
+            frames.extend(encoded.into_iter().map(|frame| (partition, frame)));
+        }
+        let mut offsets = TopicPartitionList::new();
+        for progress in &header.progress {
+            let next = self.sources[&progress.partition].next;
+            offsets
+                .add_partition_offset(&self.client.topic, progress.partition, next.to_kafka())
+                .map_err(StageError::kafka("naming a partition"))?;
+        }
+        let partials = frames.iter().map(|(partition, frame)| {
+            BaseRecord::to(&self.partials).partition(*partition).payload(frame.as_slice())
+        });
+        let letters = dead.iter().map(|letter| self.dead_letter(letter, &messages[letter.index]));
+        self.client.transact(partials.chain(letters), &offsets)
+    }
+
+    fn dead_letter<'m>(
+        &'m self,
+        letter: &'m DeadLetter,
+        message: &'m BorrowedMessage<'_>,
+    ) -> BaseRecord<'m, [u8], [u8]> {
+        let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
+        let headers = [
+            (REASON, letter.reason.as_str()),
+            (ERROR, &letter.error),
+            (SOURCE_TOPIC, message.topic()),
+            (SOURCE_PARTITION, &partition),
+            (SOURCE_OFFSET, &offset),
+        ];
+        let headers = headers.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(KafkaHeader { key, value: Some(value) })
+        });
+        let record = BaseRecord::to(&self.dead_letters).headers(headers);
+        let record = message.key().into_iter().fold(record, |record, key| record.key(key));
+        message.payload().into_iter().fold(record, |record, payload| record.payload(payload))
+    }
+}
+
+fn read_record(message: &BorrowedMessage<'_>) -> Record {
+    let append_time = EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0));
+    Record::parse(message.partition(), message.offset(), append_time, message.payload())
+}
+
+fn encoding(source: frame::FrameError) -> StageError {
+    StageError::Frame { partition: -1, offset: -1, source }
+}
+
+/// Errors that librdkafka tells of while it goes on trying.
+pub(super) fn is_passing(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve,
+    };
+    matches!(
+        error.rdkafka_error_code(),
+        Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
+    )
+}
+
+/// The longest that one attempt holds a request open, told for the sake of those who wait for a stop.
+pub const STOP_WITHIN: Duration = REQUEST_TIMEOUT;

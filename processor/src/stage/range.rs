@@ -1,0 +1,65 @@
+//! Reads a finished stretch of one partition again, to rebuild what was in memory.
+
+use super::{REQUEST_TIMEOUT, StageError};
+use millrace_log::{LogSettings, NextOffset};
+use rdkafka::{
+    Message, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A stretch of one partition: `from` inclusive, `to` exclusive.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub from: NextOffset,
+    pub to: NextOffset,
+}
+
+/// Calls `take` for every committed record of the range, in order. What retention has removed is skipped.
+pub(super) fn read(
+    log: &LogSettings,
+    range: Range<'_>,
+    shutdown: &CancellationToken,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    if range.from >= range.to {
+        return Ok(());
+    }
+    let consumer: BaseConsumer = log
+        .consumer("rebuild")
+        .set("enable.partition.eof", "true")
+        .create()
+        .map_err(StageError::kafka("making a consumer"))?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(range.topic, range.partition, range.from.to_kafka())
+        .map_err(StageError::kafka("naming a partition"))?;
+    consumer.assign(&list).map_err(StageError::kafka("assigning a partition"))?;
+    let started = std::time::Instant::now();
+    let mut read = 0_u64;
+    while !shutdown.is_cancelled() {
+        match consumer.poll(REQUEST_TIMEOUT) {
+            Some(Ok(message)) if message.offset() < range.to.get() => {
+                take(&message)?;
+                read += 1;
+                if NextOffset::after(message.offset()) >= range.to {
+                    break;
+                }
+            }
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break,
+            Some(Err(source)) => return Err(StageError::Kafka { what: "reading the log again", source }),
+            None => {
+                return Err(StageError::Kafka {
+                    what: "reading the log again",
+                    source: KafkaError::NoMessageReceived,
+                });
+            }
+        }
+    }
+    let Range { topic, partition, from, to } = range;
+    tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! One window at one start: the partial states of all its keys, and what was emitted of them.
+
+use super::SlotId;
+use crate::{
+    aggregate,
+    plan::{Key, Plan, PlanError, Totals, key_at, totals},
+};
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array},
+    compute::{filter_record_batch, take_record_batch},
+    datatypes::Int64Type,
+};
+use hashbrown::HashMap;
+use millrace_schemas::{
+    AggregateRow, EventTime, Window,
+    aggregate::{Kind, VERSION},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// States are merged into one batch when there are more than this many.
+const BATCHES_MAX: usize = 16;
+/// Columns of the partial states: the bucket, and the state of `count(*)`.
+const BUCKET: usize = 0;
+const QUERY_COUNT: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    states: Vec<RecordBatch>,
+    keys: HashMap<Key, KeyState>,
+    /// The oldest partials offset that contributed.
+    pub(super) first_offset: i64,
+    /// A lower bound of the aggregates offset of its first row; `None` before there was one.
+    pub(super) first_row: Option<i64>,
+    /// All keys have been emitted as final.
+    pub(super) closed: bool,
+    /// The position at the last emission, to take turns.
+    pub(super) last_emitted: i64,
+}
+
+#[derive(Debug, Default)]
+struct KeyState {
+    /// Partials offset after the last contribution.
+    changed: i64,
+    /// Position of the last row emitted; 0 before there was one (a contribution's `changed` is at least 1).
+    emitted: i64,
+    revision: i64,
+    late_count: i64,
+}
+
+impl KeyState {
+    fn is_dirty(&self) -> bool {
+        self.emitted < self.changed
+    }
+}
+
+/// One emission of a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Emission {
+    pub id: SlotId,
+    pub closed: bool,
+    /// The most rows.
+    pub limit: usize,
+    pub position: i64,
+    pub aggregates_end: i64,
+}
+
+impl Slot {
+    pub(super) fn new(first_offset: i64) -> Self {
+        Self {
+            states: Vec::new(),
+            keys: HashMap::new(),
+            first_offset,
+            first_row: None,
+            closed: false,
+            last_emitted: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, changed: i64, states: RecordBatch, late: bool) {
+        let counts = states.column(QUERY_COUNT).as_primitive::<Int64Type>();
+        for row in 0..states.num_rows() {
+            let key = self.keys.entry(key_at(&states, row)).or_default();
+            key.changed = changed;
+            key.late_count += if late { counts.value(row) } else { 0 };
+        }
+        self.states.push(states);
+    }
+
+    pub(super) fn restore_emitted(&mut self, offset: i64, row: &AggregateRow) {
+        self.first_row = Some(self.first_row.map_or(offset, |first| first.min(offset)));
+        let key = Key { workspace: row.workspace_id, service: row.service_id };
+        if let Some(state) = self.keys.get_mut(&key)
+            && row.revision > state.revision
+        {
+            state.revision = row.revision;
+            state.emitted = row.position;
+            state.late_count = row.late_count;
+        }
+    }
+
+    pub(super) fn needs_emission(&self) -> bool {
+        self.keys.values().any(KeyState::is_dirty)
+    }
+
+    /// The rows of changed keys, or of all keys when the slot closes just now.
+    pub(super) async fn emit(
+        &mut self,
+        plan: &Plan,
+        emission: Emission,
+    ) -> Result<Vec<AggregateRow>, PlanError> {
+        let closes = emission.closed && !self.closed;
+        self.compact(plan).await?;
+        let Some(states) = self.states.first() else { return Ok(Vec::new()) };
+        let mut left = emission.limit;
+        let wanted: BooleanArray = (0..states.num_rows())
+            .map(|row| {
+                let wanted = left > 0 && (closes || self.keys[&key_at(states, row)].is_dirty());
+                left -= usize::from(wanted);
+                Some(wanted)
+            })
+            .collect();
+        let states = filter_record_batch(states, &wanted).map_err(|error| failed(&error))?;
+        let results = totals(&plan.finish(&[states]).await?)?;
+        self.closed = emission.closed;
+        self.last_emitted = emission.position;
+        self.first_row.get_or_insert(emission.aggregates_end);
+        Ok(results.into_iter().map(|totals| self.row(&totals, emission)).collect())
+    }
+
+    fn row(&mut self, totals: &Totals, emission: Emission) -> AggregateRow {
+        let state = self.keys.get_mut(&totals.key).expect("every state's key was entered when it was added");
+        state.revision += 1;
+        state.emitted = emission.position;
+        AggregateRow {
+            revision: state.revision,
+            is_final: emission.closed,
+            late_count: state.late_count,
+            ..row_of(totals, emission.id, emission.position)
+        }
+    }
+
+    /// Leaves one batch with one row a key.
+    async fn compact(&mut self, plan: &Plan) -> Result<(), PlanError> {
+        if self.states.len() > 1 {
+            self.states = vec![plan.merge(&self.states).await?];
+        }
+        Ok(())
+    }
+
+    /// Keeps the memory of a slot that is not emitted bounded by its keys.
+    pub(super) async fn compact_if_scattered(&mut self, plan: &Plan) -> Result<(), PlanError> {
+        if self.states.len() > BATCHES_MAX { self.compact(plan).await } else { Ok(()) }
+    }
+}
+
+/// Rows for windows that have left the memory, to be merged into what is stored.
+pub(super) async fn delta_rows(
+    plan: &Plan,
+    id: SlotId,
+    states: &[RecordBatch],
+    position: i64,
+) -> Result<Vec<AggregateRow>, PlanError> {
+    let results = totals(&plan.finish(states).await?)?;
+    let delta = |totals: &Totals| AggregateRow {
+        kind: Kind::Delta,
+        revision: 1,
+        is_final: true,
+        late_count: totals.query_count,
+        ..row_of(totals, id, position)
+    };
+    Ok(results.iter().map(delta).collect())
+}
+
+fn row_of(totals: &Totals, (window, start): SlotId, position: i64) -> AggregateRow {
+    let mut row = AggregateRow {
+        version: VERSION,
+        kind: Kind::Row,
+        workspace_id: totals.key.workspace,
+        service_id: totals.key.service,
+        window,
+        window_start: start,
+        query_count: totals.query_count,
+        success_count: totals.success_count,
+        failed_count: totals.failed_count,
+        timeout_count: totals.timeout_count,
+        cancelled_count: totals.cancelled_count,
+        error_rate: 0.0,
+        total_rows_affected: totals.total_rows_affected,
+        duration_count: totals.duration_count,
+        sum_duration_ms: totals.sum_duration_ms,
+        avg_duration_ms: None,
+        min_duration_ms: totals.min_duration_ms,
+        max_duration_ms: totals.max_duration_ms,
+        p50_duration_ms: None,
+        p95_duration_ms: None,
+        p99_duration_ms: None,
+        revision: 0,
+        is_final: false,
+        late_count: 0,
+        position,
+        sketch: aggregate::encode_sketch(&totals.sketch.to_bytes()),
+    };
+    aggregate::derive(&mut row, &totals.sketch);
+    row
+}
+
+/// Splits partial states by the windows they belong to: each row goes to one slot of every window size, with the start
+/// of that window as its bucket.
+pub(super) fn assign(states: &RecordBatch) -> Result<Vec<(SlotId, RecordBatch)>, PlanError> {
+    let buckets = states.column(BUCKET).as_primitive::<Int64Type>();
+    let mut slots = BTreeMap::<SlotId, Vec<u32>>::new();
+    for (row, bucket) in (0_u32..).zip(buckets.values()) {
+        for window in Window::ALL {
+            slots.entry((window, window.start_of(EventTime(*bucket)))).or_default().push(row);
+        }
+    }
+    slots.into_iter().map(|(id, rows)| Ok((id, in_slot(states, id, rows)?))).collect()
+}
+
+fn in_slot(states: &RecordBatch, (_, start): SlotId, rows: Vec<u32>) -> Result<RecordBatch, PlanError> {
+    let part = take_record_batch(states, &UInt32Array::from(rows)).map_err(|error| failed(&error))?;
+    let mut columns: Vec<ArrayRef> = part.columns().to_vec();
+    columns[BUCKET] = Arc::new(Int64Array::from(vec![start.as_micros(); part.num_rows()]));
+    RecordBatch::try_new(part.schema(), columns).map_err(|error| failed(&error))
+}
+
+fn failed(error: &arrow::error::ArrowError) -> PlanError {
+    PlanError::Layout { found: error.to_string(), expected: "partial states".to_owned() }
+}

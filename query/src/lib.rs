@@ -1,0 +1,17 @@
+//! The query service: aggregates from PostgreSQL, recent records from the log's tail and the archive, and a live feed
+//! over WebSockets. It only reads: nothing here commits an offset or changes a row.
+
+mod archive;
+mod bucket;
+mod feed;
+mod meters;
+mod recent;
+mod record;
+mod routes;
+mod service;
+mod settings;
+mod tail;
+
+pub use archive::Error as ArchiveError;
+pub use service::{Components, Error, QueryService, Readiness};
+pub use settings::{ArchiveLocation, Settings};

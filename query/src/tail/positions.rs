@@ -1,0 +1,174 @@
+//! How far each partition of a followed topic is read. The reader writes; requests and sockets look.
+
+use super::super::feed::Floors;
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// A partition when its reading begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Assigned {
+    /// The first offset that is read.
+    pub start: i64,
+    /// Where the partition ends now (exclusive).
+    pub end: i64,
+    /// Records from here on are news.
+    pub live_from: i64,
+    /// Older records exist that are not read.
+    pub is_cut: bool,
+}
+
+/// What is known of a record by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub live: bool,
+    /// It is the first that was read of a partition that has older ones.
+    pub is_cut: bool,
+}
+
+/// All partitions of one topic.
+#[derive(Default)]
+pub struct Positions {
+    partitions: Mutex<Vec<Position>>,
+    caught_up: AtomicBool,
+}
+
+struct Position {
+    next: i64,
+    end: i64,
+    live_from: i64,
+    is_cut: bool,
+    /// Where the partition ended at start, until that is reached.
+    target: Option<i64>,
+    /// The client told that nothing is left. `next` alone can't tell: transactions end with a marker that is no record.
+    at_end: bool,
+}
+
+impl Positions {
+    pub fn count(&self) -> usize {
+        self.partitions().len()
+    }
+
+    /// Further partitions, in their order.
+    pub fn assigned(&self, new: &[Assigned]) {
+        let mut partitions = self.partitions();
+        partitions.extend(new.iter().map(|partition| Position {
+            next: partition.start,
+            end: partition.end,
+            live_from: partition.live_from,
+            is_cut: partition.is_cut,
+            target: (partition.start < partition.end).then_some(partition.end),
+            at_end: false,
+        }));
+        self.note_caught_up(&partitions);
+    }
+
+    /// The record at `offset` was read.
+    pub fn read(&self, partition: i32, offset: i64) -> Place {
+        let mut partitions = self.partitions();
+        let Some(position) = at(&mut partitions, partition) else { return Place { live: true, is_cut: false } };
+        position.next = offset + 1;
+        position.end = position.end.max(position.next);
+        position.at_end = false;
+        let place = Place { live: offset >= position.live_from, is_cut: std::mem::take(&mut position.is_cut) };
+        if position.target.is_some_and(|target| position.next >= target) {
+            position.target = None;
+            self.note_caught_up(&partitions);
+        }
+        place
+    }
+
+    /// Nothing is left to read for now.
+    pub fn reached_end(&self, partition: i32) {
+        let mut partitions = self.partitions();
+        if let Some(position) = at(&mut partitions, partition) {
+            position.at_end = true;
+            position.target = None;
+            self.note_caught_up(&partitions);
+        }
+    }
+
+    /// The broker said that the partition ends at `end` (exclusive; negative where it is not known).
+    pub fn ends_at(&self, partition: i32, end: i64) {
+        if let Some(position) = at(&mut self.partitions(), partition) {
+            position.at_end &= end <= position.end;
+            position.end = position.end.max(end);
+        }
+    }
+
+    /// For a listener that comes now: what is in the log already, as far as is known, is not for it.
+    pub fn floors(&self) -> Floors {
+        self.partitions().iter().map(|position| position.end.max(position.next)).collect()
+    }
+
+    /// Offsets that are not read yet.
+    pub fn lag(&self) -> i64 {
+        self.partitions().iter().map(|p| if p.at_end { 0 } else { (p.end - p.next).max(0) }).sum()
+    }
+
+    /// All that was there at start is read.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    fn note_caught_up(&self, partitions: &[Position]) {
+        if partitions.iter().all(|position| position.target.is_none()) {
+            self.caught_up.store(true, Ordering::Release);
+        }
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, Vec<Position>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn at(partitions: &mut [Position], partition: i32) -> Option<&mut Position> {
+    partitions.get_mut(usize::try_from(partition).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Assigned = Assigned { start: 5, end: 8, live_from: 8, is_cut: true };
+    const EMPTY: Assigned = Assigned { start: 0, end: 0, live_from: 0, is_cut: false };
+
+    #[test]
+    fn catches_up_when_each_partition_has_been_read_to_its_old_end() {
+        let positions = Positions::default();
+        assert!(!positions.caught_up(), "nothing is known yet");
+        positions.assigned(&[OLD, EMPTY, OLD]);
+        assert_eq!((positions.lag(), positions.floors()), (6, vec![8, 0, 8]));
+        assert_eq!(positions.read(0, 5), Place { live: false, is_cut: true });
+        assert_eq!(positions.read(0, 6), Place { live: false, is_cut: false });
+        positions.reached_end(0); // offset 7 is a marker
+        assert!(!positions.caught_up());
+        positions.read(2, 7);
+        assert!(positions.caught_up());
+        assert_eq!(positions.lag(), 0);
+        positions.assigned(&[OLD]);
+        assert!(positions.caught_up(), "it was once");
+    }
+
+    #[test]
+    fn an_empty_topic_is_caught_up_with_at_once() {
+        let positions = Positions::default();
+        positions.assigned(&[EMPTY, EMPTY]);
+        assert!(positions.caught_up());
+    }
+
+    #[test]
+    fn a_listener_gets_nothing_that_was_there_before_it() {
+        let positions = Positions::default();
+        positions.assigned(&[OLD]);
+        positions.reached_end(0);
+        assert_eq!(positions.read(0, 8), Place { live: true, is_cut: true });
+        positions.ends_at(0, 20);
+        assert_eq!((positions.floors(), positions.lag()), (vec![20], 11));
+        positions.ends_at(0, -1001);
+        positions.ends_at(7, 3);
+        positions.reached_end(0);
+        assert_eq!((positions.floors(), positions.lag()), (vec![20], 0));
+    }
+}

@@ -1,0 +1,110 @@
+//! Event time: when a thing happened at the producer, in microseconds since the Unix epoch, UTC.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::{borrow::Cow, fmt, time::Duration};
+
+/// Microseconds since the Unix epoch. Written as RFC 3339 in UTC with `Z`; the fraction has 0, 3 or 6 digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventTime(pub i64);
+
+impl EventTime {
+    pub fn from_millis(ms: i64) -> Self {
+        Self(ms.saturating_mul(1000))
+    }
+
+    pub fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the epoch, rounded down.
+    pub fn as_millis(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Reads RFC 3339 with any offset; digits below a microsecond are dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self(time.timestamp_micros()))
+    }
+
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(micros(duration)))
+    }
+
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl From<DateTime<Utc>> for EventTime {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time.timestamp_micros())
+    }
+}
+
+impl From<EventTime> for DateTime<Utc> {
+    /// Times beyond chrono's range (about the year 262,000) become its nearest end.
+    fn from(time: EventTime) -> Self {
+        let end = if time.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        DateTime::from_timestamp_micros(time.0).unwrap_or(end)
+    }
+}
+
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&DateTime::<Utc>::from(*self).to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl Serialize for EventTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not an RFC 3339 time")))
+    }
+}
+
+impl JsonSchema for EventTime {
+    fn schema_name() -> Cow<'static, str> {
+        "EventTime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": "RFC 3339 with any offset; digits below a microsecond are dropped."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_utc_with_as_many_digits_as_needed() {
+        let show = |text| EventTime::parse(text).map(|t| t.to_string());
+        assert_eq!(show("2026-01-10T00:00:00+01:00").as_deref(), Some("2026-01-09T23:00:00Z"));
+        assert_eq!(show("2026-01-10T00:00:00.12Z").as_deref(), Some("2026-01-10T00:00:00.120Z"));
+        assert_eq!(show("2026-01-10T00:00:00.123456789Z").as_deref(), Some("2026-01-10T00:00:00.123456Z"));
+        assert_eq!(show("2026-01-10"), None);
+    }
+
+    #[test]
+    fn millis_round_down_before_the_epoch_too() {
+        assert_eq!(EventTime(-1).as_millis(), -1);
+        assert_eq!(EventTime(1999).as_millis(), 1);
+    }
+}

@@ -1,0 +1,53 @@
+//! The topics: their names, what they hold and how they must be configured.
+
+/// The names of all topics under one prefix, so that several installations share a Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// Raw [`crate::QueryMetric`] records as JSON, by any producer, keyed as they like; `LogAppendTime`.
+    pub metrics: String,
+    /// [`crate::partial::Partial`] frames from combine to windows.
+    pub partials: String,
+    /// [`crate::AggregateRow`] as JSON, keyed by workspace and service.
+    pub aggregates: String,
+    /// Records that could not be counted, with their original bytes ([`crate::dead_letter`]).
+    pub dead_letters: String,
+}
+
+/// What to create a topic with, where it is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: i32,
+    pub config: Vec<(&'static str, &'static str)>,
+}
+
+const DAY_MS: &str = "86400000";
+const WEEK_MS: &str = "604800000";
+
+impl Topics {
+    /// `prefix` is put before each name as it is, for example `millrace.`.
+    pub fn with_prefix(prefix: &str) -> Self {
+        Self {
+            metrics: format!("{prefix}metrics"),
+            partials: format!("{prefix}partials"),
+            aggregates: format!("{prefix}aggregates"),
+            dead_letters: format!("{prefix}dead-letters"),
+        }
+    }
+
+    /// The topics with `partitions` each; `partials` and `aggregates` always have as many as each other.
+    pub fn specs(&self, partitions: i32) -> Vec<TopicSpec> {
+        let append_time = ("message.timestamp.type", "LogAppendTime");
+        let spec = |name: &str, retention: &'static str| TopicSpec {
+            name: name.to_owned(),
+            partitions,
+            config: vec![append_time, ("retention.ms", retention)],
+        };
+        vec![
+            spec(&self.metrics, WEEK_MS),
+            spec(&self.partials, DAY_MS),
+            spec(&self.aggregates, WEEK_MS),
+            spec(&self.dead_letters, WEEK_MS),
+        ]
+    }
+}

@@ -1,0 +1,42 @@
+//! A database of one test.
+
+use anyhow::{Context as _, Result};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::{runtime::Handle, task::block_in_place};
+use url::Url;
+
+pub struct Database {
+    pub url: String,
+    name: String,
+    server: Url,
+}
+
+impl Database {
+    /// The server must have TimescaleDB.
+    pub async fn create(server: &str, name: &str) -> Result<Self> {
+        let server = Url::parse(server).context("MILLRACE_TEST_DATABASE_URL")?;
+        let mut url = server.clone();
+        url.set_path(name);
+        execute(&server, format!("CREATE DATABASE {name}")).await?;
+        let database = Self { url: url.to_string(), name: name.to_owned(), server };
+        execute(&url, "CREATE EXTENSION IF NOT EXISTS timescaledb".to_owned()).await?;
+        Ok(database)
+    }
+}
+
+impl Drop for Database {
+    /// Needs the test's runtime to have more than one thread.
+    fn drop(&mut self) {
+        let drop = execute(&self.server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        if let Err(error) = block_in_place(|| Handle::current().block_on(drop)) {
+            eprintln!("the database {} stays: {error:#}", self.name);
+        }
+    }
+}
+
+/// Names are made by the harness itself.
+async fn execute(url: &Url, sql: String) -> Result<()> {
+    let mut connection = PgConnection::connect(url.as_str()).await.context("connect to PostgreSQL")?;
+    connection.execute(AssertSqlSafe(sql.clone())).await.with_context(|| sql)?;
+    connection.close().await.context("close a connection")
+}

@@ -1,0 +1,133 @@
+//! The log as anybody with a Kafka client sees it.
+
+use super::{PATIENCE, until};
+use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
+use millrace_schemas::topic::Topics;
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    message::OwnedMessage,
+    producer::{FutureProducer, FutureRecord},
+};
+use std::time::Duration;
+use tokio::{runtime::Handle, task::block_in_place};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct Log {
+    pub brokers: String,
+    topics: Topics,
+}
+
+impl Log {
+    pub fn new(brokers: &str, prefix: &str) -> Self {
+        Self { brokers: brokers.to_owned(), topics: Topics::with_prefix(prefix) }
+    }
+
+    /// Produces to the metrics topic; `key` none spreads the records as librdkafka likes.
+    pub async fn produce(&self, key: Option<&str>, payloads: impl IntoIterator<Item = &[u8]>) -> Result<()> {
+        let producer = self.producer()?;
+        let sends = payloads.into_iter().map(|payload| {
+            let record = FutureRecord::<str, [u8]>::to(&self.topics.metrics).payload(payload);
+            send(&producer, key.map_or_else(|| record.clone(), |key| record.clone().key(key)))
+        });
+        try_join_all(sends).await.map(|_| ())
+    }
+
+    /// Produces `payload(partition)` to each partition of the metrics topic.
+    pub async fn produce_to_each(&self, payload: impl Fn(i32) -> Vec<u8>) -> Result<i32> {
+        let producer = self.producer()?;
+        let partitions = self.partitions(&self.topics.metrics)?;
+        for partition in 0..partitions {
+            let payload = payload(partition);
+            let record = FutureRecord::<str, [u8]>::to(&self.topics.metrics).payload(&payload).partition(partition);
+            send(&producer, record).await?;
+        }
+        Ok(partitions)
+    }
+
+    /// Waits until `topic` holds `count` committed records, and returns all that it holds.
+    pub async fn wait_for(&self, topic: &str, count: usize) -> Result<Vec<OwnedMessage>> {
+        let consumer = self.consumer_from_the_beginning(topic)?;
+        let mut messages = Vec::new();
+        until(&format!("{count} records in {topic}"), PATIENCE, async || {
+            messages.extend(drain(&consumer)?);
+            ensure!(messages.len() >= count, "there are {}", messages.len());
+            Ok(())
+        })
+        .await?;
+        Ok(messages)
+    }
+
+    pub fn partitions(&self, topic: &str) -> Result<i32> {
+        let consumer: BaseConsumer = self.client().create()?;
+        let metadata = block_in_place(|| consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT));
+        let topics = metadata.with_context(|| format!("describe {topic}"))?;
+        let partitions = topics.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(i32::try_from(partitions)?)
+    }
+
+    fn consumer_from_the_beginning(&self, topic: &str) -> Result<BaseConsumer> {
+        let consumer: BaseConsumer = self.client().set("group.id", "it").set("enable.auto.commit", "false").create()?;
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..self.partitions(topic)? {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&assignment)?;
+        Ok(consumer)
+    }
+
+    fn producer(&self) -> Result<FutureProducer> {
+        let mut config = self.client();
+        config.set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
+        config.create().context("create a producer")
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    async fn delete_topics(&self) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let Topics { metrics, partials, aggregates, dead_letters } = &self.topics;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        // Those that a test never created are answered one by one; that is no failure.
+        admin.delete_topics(&[metrics, partials, aggregates, dead_letters].map(String::as_str), &options).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Err(error) = block_in_place(|| Handle::current().block_on(self.delete_topics())) {
+            eprintln!("the topics {}… stay: {error:#}", self.topics.metrics);
+        }
+    }
+}
+
+async fn send(producer: &FutureProducer, record: FutureRecord<'_, str, [u8]>) -> Result<()> {
+    let sent = producer.send(record, REQUEST_TIMEOUT).await;
+    sent.map(|_| ()).map_err(|(error, _)| error).context("produce a record")
+}
+
+/// What has arrived, waiting a little for more.
+fn drain(consumer: &BaseConsumer) -> Result<Vec<OwnedMessage>> {
+    let mut messages = Vec::new();
+    while let Some(message) = block_in_place(|| consumer.poll(Duration::from_millis(200))) {
+        messages.push(message.context("consume a record")?.detach());
+    }
+    Ok(messages)
+}
+
+/// A header's text.
+pub fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    use rdkafka::message::Headers as _;
+    let headers = message.headers()?;
+    let found = headers.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(found.value?).into_owned())
+}

@@ -1,0 +1,152 @@
+//! The binary as a child process: its standard error goes to a file, which a failing test shows; it never outlives the
+//! test.
+
+use super::{Api, PATIENCE, until};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
+/// Lines of a process's standard error that a failing test shows.
+const LOG_LINES_SHOWN: usize = 60;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Signal {
+    Terminate,
+    Interrupt,
+    Stop,
+    Continue,
+}
+
+impl Signal {
+    pub fn send(self, pid: u32) -> Result<()> {
+        let name = match self {
+            Self::Terminate => "TERM",
+            Self::Interrupt => "INT",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
+        };
+        let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;
+        ensure!(status.success(), "kill -{name} {pid}: {status}");
+        Ok(())
+    }
+}
+
+/// One running role.
+pub struct Process {
+    name: String,
+    port: u16,
+    log: PathBuf,
+    child: Mutex<Child>,
+}
+
+impl Process {
+    /// Starts `millrace ROLE ARGUMENTS… --listen 127.0.0.1:PORT`.
+    pub fn launch(folder: &Path, role: &str, arguments: &[String]) -> Result<Self> {
+        let port = free_port()?;
+        let name = format!("{role}-{port}");
+        let log = folder.join(format!("{name}.log"));
+        let child = Command::new(BINARY)
+            .arg(role)
+            .args(arguments)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("start {BINARY} {role}"))?;
+        Ok(Self { name, port, log, child: Mutex::new(child) })
+    }
+
+    pub async fn ready(&self) -> Result<()> {
+        let api = self.api("");
+        until(&format!("{} is ready", self.name), PATIENCE, async || {
+            if let Some(status) = self.try_wait()? {
+                // Not worth the rest of the wait: /ready will never answer.
+                panic!("{} ended at once with {status}", self.name);
+            }
+            let status = api.get_status("/ready").await?;
+            ensure!(status == 200, "/ready says {status}");
+            Ok(())
+        })
+        .await
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn api(&self, key: &str) -> Api {
+        Api::new(&self.url(), key)
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        signal.send(self.child().id())
+    }
+
+    /// Waits for the end that a signal brings.
+    pub async fn ended(&self, within: Duration) -> Result<ExitStatus> {
+        until(&format!("{} ends", self.name), within, async || self.try_wait()?.context("it still runs")).await
+    }
+
+    /// kill -9
+    pub fn kill(self) -> Result<()> {
+        let mut child = self.child();
+        child.kill().context("kill")?;
+        child.wait().context("wait")?;
+        Ok(())
+    }
+
+    fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        self.child().try_wait().context("wait for a child process")
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    /// The test runner shows what is printed here if the test fails.
+    fn drop(&mut self) {
+        let mut child = self.child();
+        let ended = child.kill().and_then(|()| child.wait());
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        eprintln!("---- {} ({ended:?}), the end of its log", self.name);
+        for line in &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..] {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// A port that nobody listens on at the moment.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Runs a program to its end and returns what it printed; standard error is part of the error if it fails.
+pub async fn run(program: impl AsRef<Path>, arguments: &[String]) -> Result<String> {
+    let program = program.as_ref();
+    let mut command = tokio::process::Command::new(program);
+    let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.with_context(|| format!("run {}", program.display()))?;
+    if !output.status.success() {
+        bail!("{} {arguments:?}: {}: {}", program.display(), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).context("what it printed is not UTF-8")
+}
+
+/// Runs `millrace ARGUMENTS…` to its end.
+pub async fn millrace(arguments: &[String]) -> Result<String> {
+    run(BINARY, arguments).await
+}

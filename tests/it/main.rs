@@ -1,0 +1,18 @@
+//! Millrace as its users meet it: the real binary against a real Kafka and a real PostgreSQL with TimescaleDB.
+//!
+//! `MILLRACE_TEST_KAFKA` (`host:port`) and `MILLRACE_TEST_DATABASE_URL` (a role that may create databases) say where
+//! they are; without them each test says that it is skipped. Each test has topics, a database and an archive of its
+//! own, and waits on conditions with a deadline, never for a length of time.
+
+mod archive;
+mod dead_letters;
+mod edge;
+mod harness;
+mod independent;
+mod live;
+mod outage;
+mod query;
+mod reference;
+mod replay;
+mod restart;
+mod shutdown;
