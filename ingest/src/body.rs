@@ -7,7 +7,7 @@ use futures::StreamExt;
 use millrace_tenancy::http::ApiError;
 use std::time::Duration;
 
-/// How long a client should wait when the edge has too much in flight.
+/// How long a client should wait when the edge or the log can take no more.
 pub const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// What one body may cost.
@@ -34,7 +34,8 @@ async fn collect(body: Body, bytes_max: usize, reserved: &mut Reservation) -> Re
     let mut bytes = Vec::with_capacity(declared);
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| ApiError::bad_request("The body could not be read").caused_by(error))?;
+        let chunk =
+            chunk.map_err(|error| ApiError::bad_request("The body could not be read").caused_by(error))?;
         check(bytes.len() + chunk.len(), bytes_max, reserved)?;
         bytes.extend_from_slice(&chunk);
     }
@@ -85,7 +86,10 @@ mod tests {
         assert_eq!(read_within(100, Body::from("0123456789")).await, Ok(b"0123456789".to_vec()));
         assert_eq!(read_within(100, chunked(&["01234", "56789"])).await, Ok(b"0123456789".to_vec()));
         assert_eq!(read_within(100, Body::from("0123456789a")).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
-        assert_eq!(read_within(100, chunked(&["01234", "56789", "a"])).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(
+            read_within(100, chunked(&["01234", "56789", "a"])).await,
+            Err(StatusCode::PAYLOAD_TOO_LARGE)
+        );
     }
 
     #[tokio::test]

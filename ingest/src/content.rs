@@ -19,8 +19,21 @@ pub enum Encoding {
     Zstd,
 }
 
-impl Format {
+/// Both.
+#[derive(Clone, Copy, Debug)]
+pub struct Content {
+    pub format: Format,
+    pub encoding: Encoding,
+}
+
+impl Content {
     pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(Self { format: Format::of(headers)?, encoding: Encoding::of(headers)? })
+    }
+}
+
+impl Format {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let given = text(headers.get(header::CONTENT_TYPE));
         let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -32,7 +45,7 @@ impl Format {
 }
 
 impl Encoding {
-    pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let mut all = headers.get_all(header::CONTENT_ENCODING).iter();
         let first = text(all.next()).trim().to_ascii_lowercase();
         match (first.as_str(), all.next()) {
@@ -83,7 +96,9 @@ mod tests {
         assert_eq!(encoding("identity"), Some(Encoding::Identity));
         assert_eq!(encoding("br"), None);
         assert_eq!(encoding("gzip, zstd"), None);
-        assert!(Encoding::of(&headers(&[("content-encoding", "gzip"), ("content-encoding", "gzip")])).is_err());
+        assert!(
+            Encoding::of(&headers(&[("content-encoding", "gzip"), ("content-encoding", "gzip")])).is_err()
+        );
         assert_eq!(Encoding::of(&HeaderMap::new()).ok(), Some(Encoding::Identity));
     }
 }

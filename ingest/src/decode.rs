@@ -30,7 +30,8 @@ pub fn decode(
         Encoding::Identity => Ok(body),
         Encoding::Gzip => drain(MultiGzDecoder::new(body.as_slice()), body.len(), bytes_max, reserved),
         Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(body.as_slice()).map_err(Error::Corrupt)?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(body.as_slice()).map_err(Error::Corrupt)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(Error::Corrupt)?;
             drain(decoder, body.len(), bytes_max, reserved)
         }

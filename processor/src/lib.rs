@@ -5,13 +5,15 @@
 
 pub mod admission;
 pub mod aggregate;
+pub mod archive;
 pub mod plan;
 pub mod record;
-pub mod settings;
-pub mod sketch;
 mod role;
+pub mod settings;
+pub mod sink;
+pub mod sketch;
 pub mod stage;
 pub mod window;
 
-pub use role::{Components, Error, run};
+pub use role::{Components, Error, run, run_windows};
 pub use settings::Settings;

@@ -3,6 +3,7 @@
 use crate::{
     plan::{Plan, PlanError},
     settings::Settings,
+    sink::{self, SinkComponents, SinkMetrics},
     stage::{self, StageError, combine, windows},
 };
 use millrace_log::LogSettings;
@@ -27,20 +28,50 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error("the sink of window rows")]
+    Sink(#[from] sink::Error),
     #[error("{stage}")]
-    Stage { stage: &'static str, #[source] source: StageError },
+    Stage {
+        stage: &'static str,
+        #[source]
+        source: StageError,
+    },
 }
 
 type Stages = JoinSet<Result<(), Error>>;
 
 /// Runs combine, windows, sink and archive until `shutdown`, or until one of them can't go on: then the others are
 /// stopped too and its error is returned. The topics and tables must exist.
-pub async fn run(settings: Settings, components: Components, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    settings: Settings,
+    components: Components,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let stop = shutdown.child_token();
     let plan = Plan::declare().await?;
     let mut stages = Stages::new();
     start_combine(&mut stages, &settings, &components, &plan, &stop)?;
     start_windows(&mut stages, &settings, &components, &plan, &stop)?;
+    start_sink(&mut stages, &settings, &components, &stop)?;
+    finish(stages, &stop).await
+}
+
+/// The same without sink and archive: from raw records to rows of the `aggregates` topic.
+pub async fn run_windows(
+    settings: Settings,
+    components: Components,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let stop = shutdown.child_token();
+    let plan = Plan::declare().await?;
+    let mut stages = Stages::new();
+    start_combine(&mut stages, &settings, &components, &plan, &stop)?;
+    start_windows(&mut stages, &settings, &components, &plan, &stop)?;
+    finish(stages, &stop).await
+}
+
+/// Waits for all stages; the first that ends stops the others.
+async fn finish(mut stages: Stages, stop: &CancellationToken) -> Result<(), Error> {
     let mut result = Ok(());
     while let Some(ended) = stages.join_next().await {
         let ended = ended.unwrap_or(Err(Error::Stage { stage: "a stage", source: StageError::Panicked }));
@@ -99,5 +130,22 @@ fn start_windows(
     let attempt = move |runtime: &_| windows::run(&components, &window_settings, &name, runtime);
     let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
     stages.spawn(async { running.await.map_err(|source| Error::Stage { stage: "windows", source }) });
+    Ok(())
+}
+
+fn start_sink(
+    stages: &mut Stages,
+    settings: &Settings,
+    components: &Components,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let sink = SinkComponents {
+        log: components.log.clone(),
+        pool: components.pool.clone(),
+        metrics: SinkMetrics::register(&components.registry)?,
+        instance: settings.instance_id.clone(),
+    };
+    let running = sink::run(sink, stop.clone());
+    stages.spawn(async { Ok(running.await?) });
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Settings of the processor role.
 
+use crate::archive::ArchiveSettings;
 use std::{fmt, str::FromStr, time::Duration};
 
 /// Everything the processor role can be told.
@@ -9,6 +10,8 @@ pub struct Settings {
     pub admission: AdmissionSettings,
     #[command(flatten)]
     pub windows: WindowSettings,
+    #[command(flatten)]
+    pub archive: ArchiveSettings,
     /// Names this processor among others on the same log; two with one name put each other out
     #[arg(long, env = "INSTANCE_ID", default_value_t = host_name(), value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub instance_id: String,

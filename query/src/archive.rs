@@ -142,7 +142,8 @@ fn select(rows: DataFrame, wanted: Wanted) -> Result<DataFrame, DataFusionError>
         rows = rows.filter(col("ingest_time").lt_eq(rows::time(until)))?;
     }
     let newest_first = ["ingest_time", "source_partition", "source_offset"];
-    rows.sort(newest_first.map(|column| col(column).sort(false, false)).to_vec())?.limit(0, Some(wanted.count))
+    rows.sort(newest_first.map(|column| col(column).sort(false, false)).to_vec())?
+        .limit(0, Some(wanted.count))
 }
 
 #[cfg(test)]

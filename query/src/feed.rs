@@ -4,11 +4,10 @@
 mod event;
 mod options;
 mod queue;
-pub mod socket;
 
 pub use event::{Event, Kind};
-pub use options::{Format, Options};
-pub use queue::{Limits, Queue};
+pub use options::{Format, Options, Parameters};
+pub use queue::{Batch, Limits, Queue};
 
 use crate::meters::Meters;
 use millrace_schemas::WorkspaceId;

@@ -1,7 +1,8 @@
 //! The service's Prometheus metrics.
 
 use prometheus::{
-    Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 const REQUEST_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0];
@@ -35,16 +36,25 @@ impl Meters {
             request_seconds: add(registry, HistogramVec::new(seconds, &["route"])?)?,
             live_events: add(
                 registry,
-                IntCounter::new("millrace_live_events_total", "Events queued for WebSockets, once for each socket")?,
+                IntCounter::new(
+                    "millrace_live_events_total",
+                    "Events queued for WebSockets, once for each socket",
+                )?,
             )?,
             live_dropped: add(
                 registry,
-                IntCounter::new("millrace_live_dropped_total", "Of these, dropped because the client was too slow")?,
+                IntCounter::new(
+                    "millrace_live_dropped_total",
+                    "Of these, dropped because the client was too slow",
+                )?,
             )?,
             tail_records: add(
                 registry,
                 IntCounterVec::new(
-                    Opts::new("millrace_query_tail_records_total", "Records read from the log's tail, by topic and kind"),
+                    Opts::new(
+                        "millrace_query_tail_records_total",
+                        "Records read from the log's tail, by topic and kind",
+                    ),
                     &["topic", "kind"],
                 )?,
             )?,
@@ -57,7 +67,10 @@ impl Meters {
             )?,
             archive_failures: add(
                 registry,
-                IntCounter::new("millrace_query_archive_failures_total", "Times that the archive could not be read")?,
+                IntCounter::new(
+                    "millrace_query_archive_failures_total",
+                    "Times that the archive could not be read",
+                )?,
             )?,
         })
     }

@@ -65,7 +65,8 @@ impl Record {
     pub fn json(&self) -> Option<Utf8Bytes> {
         let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
         if let Body::Raw(payload) = &*body {
-            *body = QueryMetric::from_slice(payload).map_or(Body::Invalid, |metric| Body::Json(render(&metric)));
+            *body =
+                QueryMetric::from_slice(payload).map_or(Body::Invalid, |metric| Body::Json(render(&metric)));
         }
         match &*body {
             Body::Json(json) => Some(json.clone()),
@@ -109,7 +110,8 @@ pub mod tests {
     }
 
     pub fn invalid(workspace: u128, id: u128, arrival: Arrival) -> Record {
-        let payload = String::from_utf8(payload(workspace, id)).expect("UTF-8").replace("success", "splendid");
+        let payload =
+            String::from_utf8(payload(workspace, id)).expect("UTF-8").replace("success", "splendid");
         Record::raw(Head::read(payload.as_bytes()).expect("has its ids"), arrival, payload.as_bytes())
     }
 

@@ -69,7 +69,9 @@ fn absolute_url(text: &str) -> Result<String, String> {
     let path = match text.split_once("://") {
         None => text,
         Some(("file", path)) => path,
-        Some(_) => return Url::parse(text).map(|url| url.to_string()).map_err(|error| format!("{text}: {error}")),
+        Some(_) => {
+            return Url::parse(text).map(|url| url.to_string()).map_err(|error| format!("{text}: {error}"));
+        }
     };
     let path = absolute(Path::new(path)).map_err(|error| format!("{text}: {error}"))?;
     let url = Url::from_file_path(&path).map_err(|()| format!("{text}: not a path that a URL can hold"))?;

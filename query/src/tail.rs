@@ -149,7 +149,9 @@ impl<S: Sink> Tail<S> {
             let left = until.saturating_duration_since(Instant::now());
             match self.consumer.poll(left) {
                 Some(Ok(message)) => self.take(&message),
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.source.positions.reached_end(partition),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.source.positions.reached_end(partition)
+                }
                 Some(Err(error)) => {
                     self.note(Err(Error::Read(error)));
                     // The client may tell the same again at once.
@@ -180,15 +182,15 @@ impl<S: Sink> Tail<S> {
     /// Logs when something goes wrong and when it is right again, not in between.
     fn note(&mut self, result: Result<(), Error>) {
         let topic = self.source.topic.as_str();
+        let was_broken = std::mem::replace(&mut self.broken, result.is_err());
         match result {
-            Ok(()) if self.broken => tracing::info!(topic, "the log answers again"),
-            Err(error) if !self.broken => {
+            Ok(()) if was_broken => tracing::info!(topic, "the log answers again"),
+            Err(error) if !was_broken => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(topic, %error, cause, "the topic can't be followed; trying on");
             }
             Ok(()) | Err(_) => {}
         }
-        self.broken = result.is_err();
     }
 }
 
@@ -205,7 +207,7 @@ impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         for partition in topic.partitions.values() {
-            self.positions.ends_at(partition.partition, partition.ls_offset);
+            self.positions.ends_at(partition.partition, partition.ls_offset, partition.eof_offset);
         }
         self.lag.set(self.positions.lag());
     }

@@ -52,7 +52,7 @@ pub struct AggregateRow {
     pub revision: i64,
     /// The watermark has passed the window's end. Late records may still raise the revision.
     pub is_final: bool,
-    /// Of `query_count`, those that came after the window was first final.
+    /// Of `query_count`, those that came when the watermark had already passed the window's end.
     pub late_count: i64,
     /// Next offset of the `partials` partition when the row was made: all before it is contained.
     pub position: i64,

@@ -11,7 +11,10 @@ use crate::{
 };
 use millrace_schemas::WorkspaceId;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard},
@@ -68,6 +71,22 @@ impl Directory {
         };
         let lookups = Semaphore::new(LOOKUPS_MAX);
         Self { shared: Arc::new(Shared { pool, caches: Mutex::new(caches), lookups }) }
+    }
+
+    /// Has these answers in its caches, for about a second, and no database behind them: for tests of what asks a
+    /// directory. `None` is a key that nobody has.
+    #[doc(hidden)]
+    pub fn without_database(keys: &[(&str, Option<Access>)], workspaces: &[WorkspaceId]) -> Self {
+        // Nothing listens on port 1.
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
+        let pool =
+            PgPoolOptions::new().acquire_timeout(Duration::from_millis(100)).connect_lazy_with(options);
+        let directory = Self::new(pool);
+        for (key, access) in keys {
+            directory.remember_key(sha256(key), *access);
+        }
+        directory.remember_workspaces(workspaces, &workspaces.iter().copied().collect());
+        directory
     }
 
     /// What `key` opens; `None` for a key that nobody has.

@@ -1,7 +1,8 @@
 //! Records that can't be counted go to the dead-letter topic as they were; nothing stops behind them.
 
 use crate::harness::{
-    ADMIN_KEY, DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, count, header, metric, metric_at, until,
+    ADMIN_KEY, DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, count, header, metric,
+    metric_at, until,
 };
 use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
@@ -38,9 +39,7 @@ async fn keep_their_bytes_and_stop_nothing() -> Result<()> {
     // One key for all of them and the good one: they are in one partition, the good one last.
     let good = metric("select 'good'").to_string().into_bytes();
     let payloads = uncountable.iter().map(|(_, payload)| payload.as_slice()).chain([good.as_slice()]);
-    for payload in payloads {
-        installation.log.produce(Some("any key"), [payload]).await?;
-    }
+    installation.log.produce("any key", payloads).await?;
 
     let letters = installation.log.wait_for(&installation.topics.dead_letters, uncountable.len()).await?;
     ensure!(letters.len() == uncountable.len(), "{} dead letters", letters.len());
@@ -49,7 +48,9 @@ async fn keep_their_bytes_and_stop_nothing() -> Result<()> {
     }
     let api = up.api(ADMIN_KEY);
     until("the good record is counted, and only it", PATIENCE, async || {
-        let counted = count(&api, DEVELOPMENT_WORKSPACE, &format!("window=5s&service_id={DEVELOPMENT_SERVICE}")).await?;
+        let counted =
+            count(&api, DEVELOPMENT_WORKSPACE, &format!("window=5s&service_id={DEVELOPMENT_SERVICE}"))
+                .await?;
         ensure!(counted == 1, "{counted} are");
         Ok(())
     })
@@ -57,12 +58,23 @@ async fn keep_their_bytes_and_stop_nothing() -> Result<()> {
 }
 
 /// There is exactly one letter from this offset, and all is right with it.
-fn check_letter(letters: &[OwnedMessage], topic: &str, offset: usize, reason: &str, payload: &[u8]) -> Result<()> {
+fn check_letter(
+    letters: &[OwnedMessage],
+    topic: &str,
+    offset: usize,
+    reason: &str,
+    payload: &[u8],
+) -> Result<()> {
     let offset = offset.to_string();
-    let mut of_offset = letters.iter().filter(|letter| header(letter, SOURCE_OFFSET).as_deref() == Some(&offset));
+    let mut of_offset =
+        letters.iter().filter(|letter| header(letter, SOURCE_OFFSET).as_deref() == Some(&offset));
     let letter = of_offset.next().with_context(|| format!("no dead letter of offset {offset}"))?;
     ensure!(of_offset.next().is_none(), "two dead letters of offset {offset}");
-    ensure!(header(letter, REASON).as_deref() == Some(reason), "offset {offset}: {:?}", header(letter, REASON));
+    ensure!(
+        header(letter, REASON).as_deref() == Some(reason),
+        "offset {offset}: {:?}",
+        header(letter, REASON)
+    );
     ensure!(letter.payload().unwrap_or_default() == payload, "offset {offset}: other bytes");
     ensure!(letter.key() == Some(b"any key"), "offset {offset}: another key");
     ensure!(header(letter, SOURCE_TOPIC).as_deref() == Some(topic), "offset {offset}: another topic");

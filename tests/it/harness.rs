@@ -20,6 +20,7 @@ pub use wait::{PATIENCE, until};
 use anyhow::Result;
 use database::Database;
 use millrace_schemas::topic::Topics;
+use serde_json::Value;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -27,22 +28,44 @@ use tempfile::TempDir;
 pub struct Installation {
     pub log: Log,
     pub topics: Topics,
-    database: Database,
+    pub database: Database,
     folder: TempDir,
     prefix: String,
+}
+
+/// A workspace with one service and a key.
+pub struct Tenant {
+    pub workspace: uuid::Uuid,
+    pub service: uuid::Uuid,
+    pub key: String,
+}
+
+impl Tenant {
+    /// A valid record of its service that ended now.
+    pub fn metric(&self, query_text: &str) -> Value {
+        let mut record = metric(query_text);
+        record["workspace_id"] = self.workspace.to_string().into();
+        record["service_id"] = self.service.to_string().into();
+        record
+    }
 }
 
 impl Installation {
     /// None, and a word on standard error, where the services are not there.
     pub async fn create(test: &str) -> Result<Option<Self>> {
-        match Services::find(test) {
-            Some(services) => Self::on(&services.kafka, &services, test).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(services) = Services::find(test) else { return Ok(None) };
+        Self::on(&services.kafka, &services, test).await.map(Some)
     }
 
     /// The same on brokers of the caller's choice.
     pub async fn on(brokers: &str, services: &Services, test: &str) -> Result<Self> {
+        let installation = Self::without_timescaledb(brokers, services, test).await?;
+        installation.database.execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await?;
+        Ok(installation)
+    }
+
+    /// The same with PostgreSQL as it is.
+    pub async fn without_timescaledb(brokers: &str, services: &Services, test: &str) -> Result<Self> {
         let name = format!("it_{test}_{}", uuid::Uuid::now_v7().simple());
         let prefix = format!("{}.", name.replace('_', "-"));
         Ok(Self {
@@ -68,14 +91,22 @@ impl Installation {
         Process::launch(self.folder.path(), role, &all)
     }
 
-    /// Where the log and the database are, as the commands that need both take it.
-    pub fn connection(&self) -> Vec<String> {
-        let options = [
-            ("--kafka-brokers", self.log.brokers.as_str()),
-            ("--topic-prefix", &self.prefix),
-            ("--database-url", &self.database.url),
-        ];
-        options.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
+    /// A further tenant, with one service and a key that may write and read it.
+    pub async fn add_tenant(&self, name: &str) -> Result<Tenant> {
+        let tenant = Tenant {
+            workspace: uuid::Uuid::now_v7(),
+            service: uuid::Uuid::now_v7(),
+            key: format!("key-of-{name}"),
+        };
+        let Tenant { workspace, service, key } = &tenant;
+        let sql = format!(
+            "INSERT INTO workspaces (id, name) VALUES ('{workspace}', '{name}');
+             INSERT INTO services (workspace_id, id, name) VALUES ('{workspace}', '{service}', '{name}');
+             INSERT INTO api_keys (key_sha256, workspace_id, name, scopes)
+                 VALUES (sha256('{key}'), '{workspace}', '{name}', '{{ingest,read}}');"
+        );
+        self.database.execute(&sql).await?;
+        Ok(tenant)
     }
 
     /// The folder that the processor archives into.
@@ -89,7 +120,13 @@ impl Installation {
     }
 
     fn options(&self, role: &str) -> Vec<String> {
-        let mut options = self.connection();
+        let connection = [
+            ("--kafka-brokers", self.log.brokers.as_str()),
+            ("--topic-prefix", &self.prefix),
+            ("--database-url", &self.database.url),
+        ];
+        let mut options: Vec<_> =
+            connection.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
         if matches!(role, "up" | "ingest" | "query") {
             options.push("--dev".to_owned());
         }

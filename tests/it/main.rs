@@ -16,3 +16,4 @@ mod reference;
 mod replay;
 mod restart;
 mod shutdown;
+mod store;

@@ -2,8 +2,8 @@
 //! retried records count once.
 
 use crate::harness::{
-    ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Services, Signal, count, free_port, metric, run,
-    say_skipped, settle, until,
+    ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Services, Signal, count, free_port,
+    metric, run, say_skipped, settle, until,
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -33,14 +33,16 @@ impl Broker {
     async fn start_again(&self) -> Result<()> {
         let data = self.folder.path().display().to_string();
         // The script and the broker print to their own log; the controller's port is any free one.
-        let environment = [format!("KAFKA_CONTROLLER_PORT={}", free_port()?), "KAFKA_HEAP_OPTS=-Xmx384m".to_owned()];
+        let environment =
+            [format!("KAFKA_CONTROLLER_PORT={}", free_port()?), "KAFKA_HEAP_OPTS=-Xmx384m".to_owned()];
         let mut arguments = environment.to_vec();
         arguments.extend([script().display().to_string(), "start".to_owned(), self.port.to_string(), data]);
         run("/usr/bin/env", &arguments).await.map(|_| ())
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Command::new(script()).args(["pid", &self.port.to_string()]).output().context("kafka.sh pid")?;
+        let pid =
+            Command::new(script()).args(["pid", &self.port.to_string()]).output().context("kafka.sh pid")?;
         signal.send(String::from_utf8(pid.stdout)?.trim().parse().context("the broker's pid")?)
     }
 
@@ -105,5 +107,8 @@ async fn refused_within_seconds(api: &Api) -> Result<Value> {
 }
 
 async fn retry(api: &Api, record: &Value) -> Result<()> {
-    until("the edge takes records again", PATIENCE, async || api.ingest_all(std::slice::from_ref(record)).await).await
+    until("the edge takes records again", PATIENCE, async || {
+        api.ingest_all(std::slice::from_ref(record)).await
+    })
+    .await
 }

@@ -31,6 +31,7 @@ type Expected = HashMap<String, String>;
 
 pub struct Reference {
     pub log: PathBuf,
+    pub expected: PathBuf,
     windows: BTreeMap<Identity, Expected>,
     durations: HashMap<Identity, Vec<f64>>,
 }
@@ -44,9 +45,9 @@ impl Reference {
             say_skipped(test, &format!("{} is not there", log.display()));
             return Ok(None);
         }
-        let windows = files::windows(&folder.join("expected.csv"))?;
-        let durations = files::durations(&log)?;
-        Ok(Some(Self { log, windows, durations }))
+        let expected = folder.join("expected.csv");
+        let (windows, durations) = (files::windows(&expected)?, files::durations(&log)?);
+        Ok(Some(Self { log, expected, windows, durations }))
     }
 
     /// Names of the workspaces, each once.
@@ -138,10 +139,16 @@ fn same_percentile(found: Option<f64>, exact: Option<f64>, sorted: &[f64], quant
 
 /// Counted from 0.
 fn nearest_rank(count: usize, quantile: f64) -> usize {
-    (1..=count).position(|rank| rank as f64 >= quantile * count as f64).expect("the last rank is past every quantile")
+    (1..=count)
+        .position(|rank| rank as f64 >= quantile * count as f64)
+        .expect("the last rank is past every quantile")
 }
 
 fn number(row: &Expected, field: &str) -> Result<Option<f64>> {
     let text = &row[field];
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some).with_context(|| format!("{field}: {text}")) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        text.parse().map(Some).with_context(|| format!("{field}: {text}"))
+    }
 }

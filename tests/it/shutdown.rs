@@ -30,7 +30,10 @@ async fn ends_cleanly_and_loses_nothing_acknowledged() -> Result<()> {
     settle(&installation, &api).await?;
     let marks = i64::from(installation.log.partitions(&installation.topics.metrics)?);
     let counted = count(&api, DEVELOPMENT_WORKSPACE, "window=5s").await? - marks;
-    ensure!((acknowledged..=sent).contains(&counted), "{counted} are counted of {acknowledged} acknowledged, {sent} sent");
+    ensure!(
+        (acknowledged..=sent).contains(&counted),
+        "{counted} are counted of {acknowledged} acknowledged, {sent} sent"
+    );
     Ok(())
 }
 

@@ -74,7 +74,8 @@ pub trait Worker {
 
 /// Runs until `shutdown` or an error that no retry helps.
 pub fn drive<W: Worker>(worker: W, member: Member, shutdown: &CancellationToken) -> Result<(), W::Error> {
-    let mut driver = Driver { worker, member, assigned: Vec::new(), starting: false, outage: Outage::default() };
+    let mut driver =
+        Driver { worker, member, assigned: Vec::new(), starting: false, outage: Outage::default() };
     while !shutdown.is_cancelled() {
         driver.advance(Instant::now())?;
         driver.listen(Instant::now())?;
@@ -111,7 +112,11 @@ impl<W: Worker> Driver<W> {
                 Ok(())
             }
             Err(Failure::Restart) => {
-                tracing::info!(role = W::ROLE, topic = self.member.topic(), "another one has gone on; starting anew");
+                tracing::info!(
+                    role = W::ROLE,
+                    topic = self.member.topic(),
+                    "another one has gone on; starting anew"
+                );
                 self.worker.give_up();
                 self.starting = true;
                 Ok(())

@@ -27,33 +27,12 @@ use std::{
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("joining the group {group} to read {topic}")]
-    Join {
-        group: String,
-        topic: String,
-        #[source]
-        source: KafkaError,
-    },
-    #[error("reading {topic}")]
-    Read {
-        topic: String,
-        #[source]
-        source: KafkaError,
-    },
-    #[error("asking for the offsets that partition {partition} of {topic} has")]
-    Bounds {
-        topic: String,
-        partition: i32,
-        #[source]
-        source: KafkaError,
-    },
-    #[error("taking or giving up partitions of {topic}")]
-    Assign {
-        topic: String,
-        #[source]
-        source: KafkaError,
-    },
+#[error("{doing} {topic}")]
+pub struct Error {
+    doing: &'static str,
+    topic: String,
+    #[source]
+    source: Box<KafkaError>,
 }
 
 pub enum Event<'a> {
@@ -85,11 +64,17 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins the installation's group for `role`.
-    pub fn join(log: &LogSettings, role: &str, topic: &str) -> Result<Self, Error> {
-        let failed = |source| Error::Join { group: log.name(role), topic: topic.to_owned(), source };
+    /// Joins the installation's group for `role` as the member `instance`, which takes its own partitions back at once
+    /// when it was restarted.
+    pub fn join(log: &LogSettings, role: &str, instance: &str, topic: &str) -> Result<Self, Error> {
+        let failed = |source: KafkaError| Error {
+            doing: "joining the group that reads",
+            topic: topic.to_owned(),
+            source: source.into(),
+        };
         let consumer: BaseConsumer<Callbacks> = log
             .consumer(role)
+            .set("group.instance.id", log.name(&format!("{role}-{instance}")))
             .set("partition.assignment.strategy", "range")
             // A killed member's partitions go to others after this.
             .set("session.timeout.ms", "10000")
@@ -135,7 +120,7 @@ impl Member {
                 )
             );
         if hopeless {
-            return Err(Error::Read { topic: self.topic.clone(), source });
+            return Err(self.failed("reading")(source));
         }
         if self.told.replace(code) != code {
             tracing::warn!(topic = self.topic, error = %source, "reading is disturbed; it goes on by itself");
@@ -143,20 +128,26 @@ impl Member {
         Ok(())
     }
 
+    fn failed(&self, doing: &'static str) -> impl FnOnce(KafkaError) -> Error {
+        let topic = self.topic.clone();
+        move |source| Error { doing, topic, source: source.into() }
+    }
+
     /// Begins to read exactly these partitions at these offsets.
     pub fn assign(&self, positions: &[(i32, NextOffset)]) -> Result<(), Error> {
-        let failed = |source| Error::Assign { topic: self.topic.clone(), source };
         let mut list = TopicPartitionList::new();
-        for (partition, next) in positions {
-            list.add_partition_offset(&self.topic, *partition, next.to_kafka()).map_err(failed)?;
-        }
-        self.consumer.assign(&list).map_err(failed)?;
-        self.consumer.resume(&list).map_err(failed)
+        let added = positions.iter().try_for_each(|(partition, next)| {
+            list.add_partition_offset(&self.topic, *partition, next.to_kafka())
+        });
+        added
+            .and_then(|()| self.consumer.assign(&list))
+            .and_then(|()| self.consumer.resume(&list))
+            .map_err(self.failed("taking partitions of"))
     }
 
     /// Answers [`Event::Revoked`].
     pub fn give_up(&self) -> Result<(), Error> {
-        self.consumer.unassign().map_err(|source| Error::Assign { topic: self.topic.clone(), source })
+        self.consumer.unassign().map_err(self.failed("giving up partitions of"))
     }
 
     /// Stops the records of all partitions, while [`Member::next`] keeps this member in the group.
@@ -179,16 +170,16 @@ impl Member {
         let (low, end) = self
             .consumer
             .fetch_watermarks(&self.topic, partition, ASK_LIMIT)
-            .map_err(|source| Error::Bounds { topic: self.topic.clone(), partition, source })?;
+            .map_err(self.failed("asking which offsets there are in"))?;
         Ok(Bounds { low: NextOffset::exclusive(low), end: NextOffset::exclusive(end) })
     }
 
     /// Tells the group how far the partitions are, for tools that show lag: nothing here reads it.
     pub fn tell_progress(&self, positions: impl IntoIterator<Item = (i32, NextOffset)>) {
         let mut list = TopicPartitionList::new();
-        let added = positions
-            .into_iter()
-            .try_for_each(|(partition, next)| list.add_partition_offset(&self.topic, partition, next.to_kafka()));
+        let added = positions.into_iter().try_for_each(|(partition, next)| {
+            list.add_partition_offset(&self.topic, partition, next.to_kafka())
+        });
         if let Err(error) = added.and_then(|()| self.consumer.commit(&list, CommitMode::Async)) {
             tracing::debug!(topic = self.topic, %error, "the group was not told the progress");
         }
@@ -242,7 +233,8 @@ impl Callbacks {
 impl ClientContext for Callbacks {
     fn stats(&self, statistics: Statistics) {
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let ends = partitions.filter(|p| p.partition >= 0 && p.ls_offset >= 0).map(|p| (p.partition, p.ls_offset));
+        let ends =
+            partitions.filter(|p| p.partition >= 0 && p.ls_offset >= 0).map(|p| (p.partition, p.ls_offset));
         self.happened().push_back(Happening::Ends(ends.collect()));
     }
 

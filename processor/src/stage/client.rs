@@ -29,7 +29,21 @@ pub(crate) enum Assignment {
 #[derive(Default)]
 pub(crate) struct Events(Mutex<Vec<Assignment>>);
 
-impl ClientContext for Events {}
+impl ClientContext for Events {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+/// The end of a partition is no error; of the others the client recovers by itself, and those it can't recover from
+/// come back from its calls.
+pub(super) fn tell(error: &KafkaError, reason: &str) {
+    if !matches!(error, KafkaError::PartitionEOF(_))
+        && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
+    {
+        tracing::warn!(%error, reason, "the Kafka client has trouble");
+    }
+}
 
 impl ConsumerContext for Events {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

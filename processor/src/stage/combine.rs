@@ -2,7 +2,7 @@
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
 use super::{
-    REQUEST_TIMEOUT, StageError,
+    StageError,
     chunk::{Counts, DeadLetter, Record, Source},
     client::{Assignment, Client},
     frame::{self, Router},
@@ -351,6 +351,3 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
         Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
     )
 }
-
-/// The longest that one attempt holds a request open, told for the sake of those who wait for a stop.
-pub const STOP_WITHIN: Duration = REQUEST_TIMEOUT;

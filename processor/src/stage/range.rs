@@ -1,14 +1,25 @@
 //! Reads a finished stretch of one partition again, to rebuild what was in memory.
 
-use super::{REQUEST_TIMEOUT, StageError};
+use super::{REQUEST_TIMEOUT, StageError, client::tell};
 use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
-    Message, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientContext, Message, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     message::BorrowedMessage,
 };
 use tokio_util::sync::CancellationToken;
+
+/// The end of the partition is how a read ends, not an error to log.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// A stretch of one partition: `from` inclusive, `to` exclusive.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +40,10 @@ pub(super) fn read(
     if range.from >= range.to {
         return Ok(());
     }
-    let consumer: BaseConsumer = log
+    let consumer: BaseConsumer<Quiet> = log
         .consumer("rebuild")
         .set("enable.partition.eof", "true")
-        .create()
+        .create_with_context(Quiet)
         .map_err(StageError::kafka("making a consumer"))?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(range.topic, range.partition, range.from.to_kafka())

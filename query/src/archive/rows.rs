@@ -4,7 +4,10 @@ use super::Error;
 use crate::record::{Arrival, Record};
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray},
+        array::{
+            Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, ListArray, RecordBatch,
+            StringArray, TimestampMicrosecondArray,
+        },
         compute::cast,
         datatypes::{DataType, Field, TimeUnit},
     },
@@ -14,7 +17,10 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId};
-use serde::{Deserialize, de::{IntoDeserializer, value::Error as ValueError}};
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error as ValueError},
+};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -101,7 +107,8 @@ impl Columns {
 
 fn column(batch: &RecordBatch, name: &'static str, to: &DataType) -> Result<ArrayRef, Error> {
     let found = batch.column_by_name(name).ok_or(Error::Column { column: name, source: None })?;
-    cast(found, to).map_err(|source| Error::Column { column: name, source: Some(DataFusionError::from(source)) })
+    cast(found, to)
+        .map_err(|source| Error::Column { column: name, source: Some(DataFusionError::from(source)) })
 }
 
 fn uuid(column: &StringArray, row: usize, name: &'static str) -> Result<Uuid, Error> {

@@ -77,7 +77,9 @@ pub async fn select(
         .await?;
     let buckets = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let next_from = match buckets.last() {
-        Some(last) if buckets.len() >= rows_max => next(connection, statements.next, selection, last.bucket).await?,
+        Some(last) if buckets.len() >= rows_max => {
+            next(connection, statements.next, selection, last.bucket).await?
+        }
         _ => None,
     };
     Ok(Page { buckets, next_from })

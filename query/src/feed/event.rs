@@ -53,6 +53,7 @@ impl Event {
 
     fn wrap(&self) -> Utf8Bytes {
         let (kind, partition, offset) = (self.kind.as_str(), self.partition, self.offset);
-        format!(r#"{{"type":"{kind}","partition":{partition},"offset":{offset},"data":{}}}"#, self.data).into()
+        format!(r#"{{"type":"{kind}","partition":{partition},"offset":{offset},"data":{}}}"#, self.data)
+            .into()
     }
 }

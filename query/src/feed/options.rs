@@ -51,7 +51,8 @@ impl TryFrom<Parameters> for Options {
             Some("v2") => Format::V2,
             Some(other) => return Err(Error::Format(other.to_owned())),
         };
-        let service = sent.service_id.map(|text| text.parse().map_err(|_| Error::Service(text))).transpose()?;
+        let service =
+            sent.service_id.map(|text| text.parse().map_err(|_| Error::Service(text))).transpose()?;
         let all = Self { format, metrics: true, aggregates: format == Format::V2, service };
         sent.types.map_or(Ok(all), |types| all.only(&types))
     }
@@ -105,7 +106,10 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         assert_eq!(parse(Some("v3"), None, None).unwrap_err(), "Invalid format 'v3'. Valid options: v1, v2");
-        assert_eq!(parse(None, Some("gap"), None).unwrap_err(), "Invalid type 'gap'. Valid options: metric, aggregate");
+        assert_eq!(
+            parse(None, Some("gap"), None).unwrap_err(),
+            "Invalid type 'gap'. Valid options: metric, aggregate"
+        );
         assert_eq!(
             parse(None, Some("aggregate"), None).unwrap_err(),
             "Aggregates are sent in format v2 only: add format=v2"
@@ -117,7 +121,8 @@ mod tests {
     fn filters_by_service_and_kind() {
         let service = Uuid::from_u128(5).to_string();
         let options = parse(Some("v2"), Some("aggregate"), Some(&service)).expect("valid");
-        let event = |kind, service| Event::new(kind, ServiceId(Uuid::from_u128(service)), (0, 0), "{}".into());
+        let event =
+            |kind, service| Event::new(kind, ServiceId(Uuid::from_u128(service)), (0, 0), "{}".into());
         assert!(options.accepts(&event(Kind::Aggregate, 5)));
         assert!(!options.accepts(&event(Kind::Aggregate, 6)));
         assert!(!options.accepts(&event(Kind::Metric, 5)));

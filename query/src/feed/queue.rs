@@ -72,8 +72,13 @@ impl Queue {
     pub fn push(&self, event: Arc<Event>) -> u64 {
         let mut waiting = self.waiting();
         let before = waiting.gap.dropped;
-        if waiting.events.len() >= self.limits.events || waiting.bytes + event.size_bytes() > self.limits.bytes {
-            waiting.drop_down_to(self.limits.events / 4 * 3, (self.limits.bytes / 4 * 3).saturating_sub(event.size_bytes()));
+        if waiting.events.len() >= self.limits.events
+            || waiting.bytes + event.size_bytes() > self.limits.bytes
+        {
+            waiting.drop_down_to(
+                self.limits.events / 4 * 3,
+                (self.limits.bytes / 4 * 3).saturating_sub(event.size_bytes()),
+            );
         }
         waiting.bytes += event.size_bytes();
         waiting.events.push_back(event);

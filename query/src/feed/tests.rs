@@ -29,7 +29,8 @@ fn received(subscription: &Subscription) -> Vec<(i32, i64)> {
 #[test]
 fn only_the_workspaces_listeners_get_it() {
     let hub = hub();
-    let (first, second) = (hub.subscribe(workspace(1), ALL, |_| vec![]), hub.subscribe(workspace(1), ALL, |_| vec![]));
+    let (first, second) =
+        (hub.subscribe(workspace(1), ALL, |_| vec![]), hub.subscribe(workspace(1), ALL, |_| vec![]));
     let other = hub.subscribe(workspace(2), ALL, |_| vec![]);
     hub.publish(workspace(1), || metric(0, 7));
     hub.publish(workspace(1), || None);

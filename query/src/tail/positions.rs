@@ -1,6 +1,6 @@
 //! How far each partition of a followed topic is read. The reader writes; requests and sockets look.
 
-use super::super::feed::Floors;
+use crate::feed::Floors;
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -41,8 +41,8 @@ struct Position {
     is_cut: bool,
     /// Where the partition ended at start, until that is reached.
     target: Option<i64>,
-    /// The client told that nothing is left. `next` alone can't tell: transactions end with a marker that is no record.
-    at_end: bool,
+    /// Nothing below is left, says the client. `next` alone can't tell: transactions end with a marker that is no record.
+    read_up_to: i64,
 }
 
 impl Positions {
@@ -59,7 +59,7 @@ impl Positions {
             live_from: partition.live_from,
             is_cut: partition.is_cut,
             target: (partition.start < partition.end).then_some(partition.end),
-            at_end: false,
+            read_up_to: partition.start,
         }));
         self.note_caught_up(&partitions);
     }
@@ -67,11 +67,18 @@ impl Positions {
     /// The record at `offset` was read.
     pub fn read(&self, partition: i32, offset: i64) -> Place {
         let mut partitions = self.partitions();
-        let Some(position) = at(&mut partitions, partition) else { return Place { live: true, is_cut: false } };
+        let Some(position) = at(&mut partitions, partition) else {
+            return Place { live: true, is_cut: false };
+        };
+        if offset < position.next {
+            // The topic was made anew.
+            position.end = offset;
+        }
         position.next = offset + 1;
+        position.read_up_to = position.next;
         position.end = position.end.max(position.next);
-        position.at_end = false;
-        let place = Place { live: offset >= position.live_from, is_cut: std::mem::take(&mut position.is_cut) };
+        let place =
+            Place { live: offset >= position.live_from, is_cut: std::mem::take(&mut position.is_cut) };
         if position.target.is_some_and(|target| position.next >= target) {
             position.target = None;
             self.note_caught_up(&partitions);
@@ -83,17 +90,17 @@ impl Positions {
     pub fn reached_end(&self, partition: i32) {
         let mut partitions = self.partitions();
         if let Some(position) = at(&mut partitions, partition) {
-            position.at_end = true;
             position.target = None;
             self.note_caught_up(&partitions);
         }
     }
 
-    /// The broker said that the partition ends at `end` (exclusive; negative where it is not known).
-    pub fn ends_at(&self, partition: i32, end: i64) {
+    /// The client said that the partition ends at `end`, and that nothing is left below `read_up_to` (both exclusive;
+    /// negative where they are not known).
+    pub fn ends_at(&self, partition: i32, end: i64, read_up_to: i64) {
         if let Some(position) = at(&mut self.partitions(), partition) {
-            position.at_end &= end <= position.end;
             position.end = position.end.max(end);
+            position.read_up_to = position.read_up_to.max(read_up_to);
         }
     }
 
@@ -104,7 +111,7 @@ impl Positions {
 
     /// Offsets that are not read yet.
     pub fn lag(&self) -> i64 {
-        self.partitions().iter().map(|p| if p.at_end { 0 } else { (p.end - p.next).max(0) }).sum()
+        self.partitions().iter().map(|position| (position.end - position.read_up_to).max(0)).sum()
     }
 
     /// All that was there at start is read.
@@ -142,7 +149,8 @@ mod tests {
         assert_eq!((positions.lag(), positions.floors()), (6, vec![8, 0, 8]));
         assert_eq!(positions.read(0, 5), Place { live: false, is_cut: true });
         assert_eq!(positions.read(0, 6), Place { live: false, is_cut: false });
-        positions.reached_end(0); // offset 7 is a marker
+        positions.ends_at(0, 8, 8); // offset 7 is a marker
+        positions.reached_end(0);
         assert!(!positions.caught_up());
         positions.read(2, 7);
         assert!(positions.caught_up());
@@ -164,11 +172,20 @@ mod tests {
         positions.assigned(&[OLD]);
         positions.reached_end(0);
         assert_eq!(positions.read(0, 8), Place { live: true, is_cut: true });
-        positions.ends_at(0, 20);
+        positions.ends_at(0, 20, 8);
         assert_eq!((positions.floors(), positions.lag()), (vec![20], 11));
-        positions.ends_at(0, -1001);
-        positions.ends_at(7, 3);
-        positions.reached_end(0);
+        positions.ends_at(0, -1001, -1001);
+        positions.ends_at(7, 3, 3);
+        positions.ends_at(0, 20, 20);
         assert_eq!((positions.floors(), positions.lag()), (vec![20], 0));
+    }
+
+    #[test]
+    fn a_topic_made_anew_begins_anew() {
+        let positions = Positions::default();
+        positions.assigned(&[OLD]);
+        positions.read(0, 7);
+        positions.read(0, 0);
+        assert_eq!((positions.floors(), positions.lag()), (vec![1], 0));
     }
 }

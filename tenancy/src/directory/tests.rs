@@ -1,19 +1,10 @@
 //! What the directory answers while the database is away. What it answers from one is tested with the real PostgreSQL.
 
 use super::*;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
 const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
 const ACCESS: Access = Access { workspace: Some(WORKSPACE), ingest: true, read: true, admin: false };
-
-/// No server listens on port 1.
-fn without_database() -> Directory {
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
-    Directory::new(
-        PgPoolOptions::new().acquire_timeout(Duration::from_millis(100)).connect_lazy_with(options),
-    )
-}
 
 fn make_stale(directory: &Directory) {
     let long_ago =
@@ -25,10 +16,7 @@ fn make_stale(directory: &Directory) {
 
 #[tokio::test]
 async fn what_is_cached_is_served_without_asking() {
-    let directory = without_database();
-    directory.remember_key(sha256("key"), Some(ACCESS));
-    directory.remember_key(sha256("made up"), None);
-    directory.remember_workspaces(&[WORKSPACE], &HashSet::from([WORKSPACE]));
+    let directory = Directory::without_database(&[("key", Some(ACCESS)), ("made up", None)], &[WORKSPACE]);
     assert_eq!(directory.authenticate("key").await.expect("is cached"), Some(ACCESS));
     assert_eq!(directory.authenticate("made up").await.expect("is cached"), None);
     assert_eq!(directory.known(&[WORKSPACE]).await.expect("is cached"), HashSet::from([WORKSPACE]));
@@ -36,7 +24,7 @@ async fn what_is_cached_is_served_without_asking() {
 
 #[tokio::test]
 async fn what_was_known_holds_while_the_database_is_away() {
-    let directory = without_database();
+    let directory = Directory::without_database(&[], &[]);
     make_stale(&directory);
     assert_eq!(directory.authenticate("key").await.expect("the old answer"), Some(ACCESS));
     assert_eq!(directory.known(&[WORKSPACE]).await.expect("the old answer"), HashSet::from([WORKSPACE]));
@@ -44,13 +32,13 @@ async fn what_was_known_holds_while_the_database_is_away() {
 
 #[tokio::test]
 async fn what_was_never_known_is_an_error_not_a_no() {
-    let directory = without_database();
+    let directory = Directory::without_database(&[], &[]);
     assert!(directory.authenticate("key").await.expect_err("nobody can tell").is_transient());
     assert!(directory.known(&[WORKSPACE]).await.expect_err("nobody can tell").is_transient());
 }
 
 #[tokio::test]
 async fn a_bad_name_is_refused_without_asking() {
-    let directory = without_database();
+    let directory = Directory::without_database(&[], &[]);
     assert!(matches!(directory.get_or_create_workspace("").await, Err(Error::Name { .. })));
 }

@@ -25,7 +25,8 @@ pub struct Api {
 impl Api {
     /// With an empty key none is sent.
     pub fn new(base: &str, key: &str) -> Self {
-        let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client without options");
+        let client =
+            reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().expect("a client without options");
         Self { client, base: base.to_owned(), key: key.to_owned() }
     }
 
@@ -41,7 +42,9 @@ impl Api {
         let answer = self.get(path).await?;
         let listed = answer.as_array().or_else(|| answer.as_object()?.values().find_map(Value::as_array));
         let listed = listed.with_context(|| format!("GET {path} lists nothing: {answer}"))?;
-        let pairs = listed.iter().map(|item| Some((item["id"].as_str()?.to_owned(), item["name"].as_str()?.to_owned())));
+        let pairs = listed
+            .iter()
+            .map(|item| Some((item["id"].as_str()?.to_owned(), item["name"].as_str()?.to_owned())));
         pairs.collect::<Option<_>>().with_context(|| format!("GET {path}: without id or name: {answer}"))
     }
 
@@ -61,9 +64,17 @@ impl Api {
     }
 
     /// The same with a body and further headers of the caller's choice.
-    pub async fn ingest_body(&self, content_type: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Result<Response> {
-        let request = self.client.post(format!("{}{INGEST}", self.base)).header(CONTENT_TYPE, content_type).body(body);
-        let request = headers.iter().fold(self.authorized(request), |request, (name, value)| request.header(*name, *value));
+    pub async fn ingest_body(
+        &self,
+        content_type: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> Result<Response> {
+        let request =
+            self.client.post(format!("{}{INGEST}", self.base)).header(CONTENT_TYPE, content_type).body(body);
+        let request = headers
+            .iter()
+            .fold(self.authorized(request), |request, (name, value)| request.header(*name, *value));
         request.send().await.context("send records to the edge")
     }
 
@@ -73,7 +84,10 @@ impl Api {
         let (status, answer) = (response.status(), response.text().await?);
         ensure!(status == 202, "the edge answered {status}: {answer}");
         let answer: Value = serde_json::from_str(&answer)?;
-        ensure!(answer["ingested"] == metrics.len() && answer["dropped"] == 0, "not all were taken: {answer}");
+        ensure!(
+            answer["ingested"] == metrics.len() && answer["dropped"] == 0,
+            "not all were taken: {answer}"
+        );
         Ok(())
     }
 

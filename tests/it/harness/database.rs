@@ -12,15 +12,27 @@ pub struct Database {
 }
 
 impl Database {
-    /// The server must have TimescaleDB.
+    /// An empty one.
     pub async fn create(server: &str, name: &str) -> Result<Self> {
         let server = Url::parse(server).context("MILLRACE_TEST_DATABASE_URL")?;
         let mut url = server.clone();
         url.set_path(name);
         execute(&server, format!("CREATE DATABASE {name}")).await?;
-        let database = Self { url: url.to_string(), name: name.to_owned(), server };
-        execute(&url, "CREATE EXTENSION IF NOT EXISTS timescaledb".to_owned()).await?;
-        Ok(database)
+        Ok(Self { url: url.to_string(), name: name.to_owned(), server })
+    }
+
+    /// The one integer that a query answers.
+    pub async fn number(&self, sql: &str) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.url).await.context("connect to PostgreSQL")?;
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await
+            .with_context(|| sql.to_owned())
+    }
+
+    /// Runs statements of the test's own.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        execute(&Url::parse(&self.url)?, sql.to_owned()).await
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::{PATIENCE, until};
 use anyhow::{Context as _, Result, ensure};
-use futures::future::try_join_all;
 use millrace_schemas::topic::Topics;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -27,14 +26,13 @@ impl Log {
         Self { brokers: brokers.to_owned(), topics: Topics::with_prefix(prefix) }
     }
 
-    /// Produces to the metrics topic; `key` none spreads the records as librdkafka likes.
-    pub async fn produce(&self, key: Option<&str>, payloads: impl IntoIterator<Item = &[u8]>) -> Result<()> {
+    /// Produces to the metrics topic, in this order.
+    pub async fn produce(&self, key: &str, payloads: impl IntoIterator<Item = &[u8]>) -> Result<()> {
         let producer = self.producer()?;
-        let sends = payloads.into_iter().map(|payload| {
-            let record = FutureRecord::<str, [u8]>::to(&self.topics.metrics).payload(payload);
-            send(&producer, key.map_or_else(|| record.clone(), |key| record.clone().key(key)))
-        });
-        try_join_all(sends).await.map(|_| ())
+        for payload in payloads {
+            send(&producer, FutureRecord::to(&self.topics.metrics).key(key).payload(payload)).await?;
+        }
+        Ok(())
     }
 
     /// Produces `payload(partition)` to each partition of the metrics topic.
@@ -43,7 +41,8 @@ impl Log {
         let partitions = self.partitions(&self.topics.metrics)?;
         for partition in 0..partitions {
             let payload = payload(partition);
-            let record = FutureRecord::<str, [u8]>::to(&self.topics.metrics).payload(&payload).partition(partition);
+            let record =
+                FutureRecord::<str, [u8]>::to(&self.topics.metrics).payload(&payload).partition(partition);
             send(&producer, record).await?;
         }
         Ok(partitions)
@@ -71,7 +70,8 @@ impl Log {
     }
 
     fn consumer_from_the_beginning(&self, topic: &str) -> Result<BaseConsumer> {
-        let consumer: BaseConsumer = self.client().set("group.id", "it").set("enable.auto.commit", "false").create()?;
+        let consumer: BaseConsumer =
+            self.client().set("group.id", "it").set("enable.auto.commit", "false").create()?;
         let mut assignment = TopicPartitionList::new();
         for partition in 0..self.partitions(topic)? {
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -81,9 +81,7 @@ impl Log {
     }
 
     fn producer(&self) -> Result<FutureProducer> {
-        let mut config = self.client();
-        config.set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
-        config.create().context("create a producer")
+        self.client().create().context("create a producer")
     }
 
     fn client(&self) -> ClientConfig {
@@ -97,7 +95,9 @@ impl Log {
         let Topics { metrics, partials, aggregates, dead_letters } = &self.topics;
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         // Those that a test never created are answered one by one; that is no failure.
-        admin.delete_topics(&[metrics, partials, aggregates, dead_letters].map(String::as_str), &options).await?;
+        admin
+            .delete_topics(&[metrics, partials, aggregates, dead_letters].map(String::as_str), &options)
+            .await?;
         Ok(())
     }
 }

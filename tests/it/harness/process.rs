@@ -32,7 +32,8 @@ impl Signal {
             Self::Stop => "STOP",
             Self::Continue => "CONT",
         };
-        let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;
         ensure!(status.success(), "kill -{name} {pid}: {status}");
         Ok(())
     }
@@ -93,7 +94,8 @@ impl Process {
 
     /// Waits for the end that a signal brings.
     pub async fn ended(&self, within: Duration) -> Result<ExitStatus> {
-        until(&format!("{} ends", self.name), within, async || self.try_wait()?.context("it still runs")).await
+        until(&format!("{} ends", self.name), within, async || self.try_wait()?.context("it still runs"))
+            .await
     }
 
     /// kill -9
@@ -140,7 +142,12 @@ pub async fn run(program: impl AsRef<Path>, arguments: &[String]) -> Result<Stri
     let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.with_context(|| format!("run {}", program.display()))?;
     if !output.status.success() {
-        bail!("{} {arguments:?}: {}: {}", program.display(), output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{} {arguments:?}: {}: {}",
+            program.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     eprintln!("{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).context("what it printed is not UTF-8")

@@ -38,7 +38,7 @@ fn mark(workspace: &str, service: &str) -> Value {
 
 /// All records of the service in the last hour.
 async fn recent_count(api: &Api, workspace: &str, service: &str) -> Result<i64> {
-    let text = |delta| (Utc::now() + delta).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let text = |delta: TimeDelta| (Utc::now() + delta).to_rfc3339_opts(SecondsFormat::Secs, true);
     let (from, to) = (text(-TimeDelta::hours(1)), text(TimeDelta::minutes(10)));
     count(api, workspace, &format!("window=5m&service_id={service}&from={from}&to={to}")).await
 }

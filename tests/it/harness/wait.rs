@@ -10,7 +10,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Tries until `attempt` succeeds; at the deadline fails with what it said last.
-pub async fn until<T>(what: &str, patience: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
     let deadline = Instant::now() + patience;
     let mut last = None;
     loop {

@@ -17,7 +17,8 @@ pub async fn windows(api: &Api, workspaces: &[&str]) -> Result<BTreeMap<Identity
             for bucket in buckets(api, id, window).await? {
                 let start = text(&bucket, "bucket")?.to_owned();
                 let service = text(&bucket, "service_id")?;
-                let service = services.get(service).with_context(|| format!("no service has the id {service}"))?;
+                let service =
+                    services.get(service).with_context(|| format!("no service has the id {service}"))?;
                 let identity = (window.to_string(), start, workspace.clone(), service.clone());
                 ensure!(windows.insert(identity, bucket.clone()).is_none(), "twice in one answer: {bucket}");
             }

@@ -60,12 +60,14 @@ pub fn durations(path: &Path) -> Result<HashMap<Identity, Vec<f64>>> {
 fn duration_ms(line: &Line) -> Option<f64> {
     let executed = line.backend_type == "client backend" && line.error_severity == "LOG";
     let (number, rest) = line.message.strip_prefix("duration: ")?.split_once(" ms  ")?;
-    let executed = executed && ["statement: ", "execute ", "fastpath"].iter().any(|kind| rest.starts_with(kind));
+    let executed =
+        executed && ["statement: ", "execute ", "fastpath"].iter().any(|kind| rest.starts_with(kind));
     if executed { number.parse().ok() } else { None }
 }
 
 /// `2026-11-21 01:47:00.252 UTC`
 fn time(text: &str) -> Result<EventTime> {
-    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.3f UTC").with_context(|| text.to_owned())?;
+    let time =
+        NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.3f UTC").with_context(|| text.to_owned())?;
     Ok(EventTime::from(DateTime::from_naive_utc_and_offset(time, chrono::Utc)))
 }

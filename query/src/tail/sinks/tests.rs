@@ -66,7 +66,11 @@ fn valid_records_are_told_and_all_with_ids_are_held() {
     sink.take(Incoming { live: false, ..incoming(4, &payload(7, 3)) });
     let frames = frames(&world);
     assert_eq!(frames.len(), 1);
-    assert!(frames[0].starts_with(r#"{"type":"metric","partition":1,"offset":0,"data":{"id":"#), "{}", frames[0]);
+    assert!(
+        frames[0].starts_with(r#"{"type":"metric","partition":1,"offset":0,"data":{"id":"#),
+        "{}",
+        frames[0]
+    );
     let held = world.recent.newest(WORKSPACE).records;
     assert_eq!(held.iter().map(|record| record.json().is_some()).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(sink.unreadable.get(), 1);

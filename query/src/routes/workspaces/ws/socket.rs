@@ -1,11 +1,11 @@
 //! One open WebSocket: sends what its queue holds, pings, and ends in time. What the client sends is ignored.
 
-use super::{Format, Subscription, queue::Batch};
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
-use futures::{
-    SinkExt, Stream, StreamExt,
-    stream::SplitSink,
+use crate::{
+    feed::{Batch, Format, Subscription},
+    routes::readable::ReadableSocket,
 };
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures::{SinkExt, Stream, StreamExt, stream::SplitSink};
 use millrace_schemas::WorkspaceId;
 use prometheus::IntGauge;
 use serde_json::json;
@@ -30,12 +30,12 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 
 /// What a socket needs to live.
-pub struct Session<A> {
+pub struct Session {
     pub subscription: Subscription,
     /// Asked at each ping whether the key still opens the workspace.
-    pub still_allowed: A,
+    pub readable: ReadableSocket,
     pub shutdown: CancellationToken,
-    pub place: Place,
+    pub _place: Place,
 }
 
 /// A place among the sockets that may be open, counted while it is held.
@@ -70,11 +70,7 @@ enum End {
 type Sender = SplitSink<WebSocket, Message>;
 
 /// Runs until the client leaves or `shutdown`.
-pub async fn run<A, F>(socket: WebSocket, session: Session<A>)
-where
-    A: Fn() -> F,
-    F: Future<Output = bool>,
-{
+pub async fn run(socket: WebSocket, session: Session) {
     let (mut sender, receiver) = socket.split();
     let heard = AtomicBool::new(true);
     let mut lost = Lost::new(session.subscription.workspace());
@@ -95,11 +91,7 @@ async fn listen(receiver: impl Stream<Item = Result<Message, axum::Error>>, hear
     End::ClientLeft
 }
 
-async fn send<A, F>(sender: &mut Sender, session: &Session<A>, heard: &AtomicBool, lost: &mut Lost) -> End
-where
-    A: Fn() -> F,
-    F: Future<Output = bool>,
-{
+async fn send(sender: &mut Sender, session: &Session, heard: &AtomicBool, lost: &mut Lost) -> End {
     let feed = &session.subscription;
     let mut pings = interval_at(Instant::now() + PING, PING);
     let mut sent = greet(sender, feed).await;
@@ -113,7 +105,7 @@ where
                 if !heard.swap(false, Ordering::Relaxed) {
                     return End::ClientSilent;
                 }
-                if !(session.still_allowed)().await {
+                if !session.readable.is_still_readable().await {
                     return End::KeyRevoked;
                 }
                 flush(sender, [Message::Ping(axum::body::Bytes::new())]).await

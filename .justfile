@@ -1,0 +1,56 @@
+# What .ci/run does, step by step, and the services for development.
+
+kafka_port := "9092"
+postgres_port := "5432"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# Lints, warnings denied
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Licences, bans and sources of the dependencies
+deny:
+    cargo deny --locked check licenses bans sources
+
+# Unit and property tests: no service needed
+test:
+    cargo test --workspace --locked
+
+# The integration suite, against the services of `just services-start`
+it *ARGUMENTS:
+    MILLRACE_TEST_KAFKA=127.0.0.1:{{ kafka_port }} \
+    MILLRACE_TEST_DATABASE_URL=postgresql://app:app@127.0.0.1:{{ postgres_port }}/app \
+    cargo test --locked --test it {{ ARGUMENTS }}
+
+# All of it, with services of its own
+ci:
+    .ci/run
+
+# Write the JSON Schemas anew after a change of the record types
+schemas:
+    MILLRACE_WRITE_SCHEMAS=1 cargo test --locked -p millrace-schemas
+
+# A Kafka and a PostgreSQL for development
+services-start:
+    deploy/dev/kafka.sh start {{ kafka_port }}
+    deploy/dev/postgres.sh start {{ postgres_port }}
+
+services-stop:
+    deploy/dev/kafka.sh stop {{ kafka_port }}
+    deploy/dev/postgres.sh stop
+
+# Everything in one process, against the services of `just services-start`
+up *ARGUMENTS:
+    cargo run --release --locked -- up --dev --kafka-brokers 127.0.0.1:{{ kafka_port }} \
+        --database-url postgresql://app:app@127.0.0.1:{{ postgres_port }}/app {{ ARGUMENTS }}
+
+# How fast the processor drains a topic that is full
+bench *ARGUMENTS:
+    cargo run --release --locked -- bench processor --kafka-brokers 127.0.0.1:{{ kafka_port }} {{ ARGUMENTS }}

@@ -1,0 +1,151 @@
+//! Gives records to the log and reports, for each, what the log said.
+
+mod link;
+
+use crate::{delivery::Delivery, events::Parsed};
+use link::Link;
+use millrace_log::LogSettings;
+use millrace_schemas::{ServiceId, WorkspaceId, key::record_key};
+use rdkafka::{
+    ClientConfig,
+    config::FromClientConfigAndContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseRecord, Producer, ThreadedProducer},
+};
+use std::{
+    sync::{Arc, RwLock},
+    thread,
+    time::Duration,
+};
+
+/// Records that librdkafka may hold; the bytes in flight are used up long before.
+const QUEUE_RECORDS_MAX: &str = "1000000";
+
+/// Where records go; a seam for faults in tests.
+pub trait Log: Send + Sync {
+    /// Never waits: a record that can't be taken is reported as failed at once, the others when the log answers.
+    fn append(&self, parsed: &Parsed, delivery: &Arc<Delivery>);
+    /// Records that the log has not answered for.
+    fn waiting(&self) -> i64;
+    /// False while no broker can be reached.
+    fn reachable(&self) -> bool;
+    /// Waits, blocking, until there is an answer for every record; false if there was none in time.
+    fn flush(&self, limit: Duration) -> bool;
+}
+
+type LinkedProducer = ThreadedProducer<Link>;
+
+/// The `metrics` topic of a Kafka.
+pub struct KafkaLog {
+    config: ClientConfig,
+    topic: String,
+    producer: RwLock<Arc<LinkedProducer>>,
+}
+
+impl KafkaLog {
+    pub fn connect(settings: &LogSettings, delivery_timeout: Duration) -> Result<Self, KafkaError> {
+        let mut config = settings.producer(delivery_timeout);
+        if config.get("queue.buffering.max.messages").is_none() {
+            config.set("queue.buffering.max.messages", QUEUE_RECORDS_MAX);
+        }
+        let producer = RwLock::new(Arc::new(create(&config)?));
+        Ok(Self { config, topic: settings.topics().metrics, producer })
+    }
+
+    /// The producer; after a fatal error (its sequence of records is lost) a new one.
+    fn usable(&self) -> Result<Arc<LinkedProducer>, KafkaError> {
+        let current = self.current();
+        if !current.context().is_broken() {
+            return Ok(current);
+        }
+        drop(current);
+        let mut slot = self.producer.write().expect("no code panics while it holds the producer");
+        if slot.context().is_broken() {
+            tracing::warn!("making a new Kafka producer in place of the broken one");
+            let broken = std::mem::replace(&mut *slot, Arc::new(create(&self.config)?));
+            discard(broken);
+        }
+        Ok(Arc::clone(&slot))
+    }
+
+    fn current(&self) -> Arc<LinkedProducer> {
+        Arc::clone(&self.producer.read().expect("no code panics while it holds the producer"))
+    }
+}
+
+fn create(config: &ClientConfig) -> Result<LinkedProducer, KafkaError> {
+    LinkedProducer::from_config_and_context(config, Link::default())
+}
+
+/// Ending a producer waits for its thread, up to a second: not where requests are served.
+fn discard(producer: Arc<LinkedProducer>) {
+    let ended = thread::Builder::new().name("discard-producer".to_owned()).spawn(move || drop(producer));
+    if let Err(error) = ended {
+        tracing::warn!(%error, "the broken Kafka producer was ended in place, which may have blocked requests");
+    }
+}
+
+impl Log for KafkaLog {
+    fn append(&self, parsed: &Parsed, delivery: &Arc<Delivery>) {
+        let producer = match self.usable() {
+            Ok(producer) => producer,
+            Err(error) => return delivery.fail(parsed.len(), error),
+        };
+        let mut keys = Keys::default();
+        for (given, (record, bytes)) in parsed.records().enumerate() {
+            let key = keys.of(record.workspace, record.service);
+            let base = BaseRecord::with_opaque_to(&self.topic, Arc::clone(delivery)).key(key).payload(bytes);
+            match producer.send(base).map_err(|(error, _)| error) {
+                Ok(()) => {}
+                Err(error) if concerns_all(&error) => return delivery.fail(parsed.len() - given, error),
+                Err(error) => delivery.fail(1, error),
+            }
+        }
+    }
+
+    fn waiting(&self) -> i64 {
+        self.current().in_flight_count().into()
+    }
+
+    fn reachable(&self) -> bool {
+        self.current().context().is_reachable()
+    }
+
+    fn flush(&self, limit: Duration) -> bool {
+        match self.current().flush(limit) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "not every record was acknowledged before the end");
+                false
+            }
+        }
+    }
+}
+
+/// After these the next record fares no better.
+fn concerns_all(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::Fatal | RDKafkaErrorCode::UnknownTopic)
+    )
+}
+
+/// Record keys as text; neighbours in a request mostly have the same.
+#[derive(Default)]
+struct Keys {
+    last: Option<(WorkspaceId, ServiceId)>,
+    text: String,
+}
+
+impl Keys {
+    fn of(&mut self, workspace: WorkspaceId, service: ServiceId) -> &str {
+        if self.last != Some((workspace, service)) {
+            self.last = Some((workspace, service));
+            self.text = record_key(workspace, service);
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What the Kafka client tells us: reports of records, and the state of its connection.
+
+use crate::delivery::Delivery;
+use rdkafka::{
+    ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{DeliveryResult, ProducerContext},
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// One for each producer.
+#[derive(Default)]
+pub struct Link {
+    broken: AtomicBool,
+    away: AtomicBool,
+}
+
+impl Link {
+    /// After a fatal error the producer takes nothing any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    pub fn is_reachable(&self) -> bool {
+        !self.away.load(Ordering::Relaxed)
+    }
+
+    /// Said once, not at every attempt to connect.
+    fn lost(&self, reason: &str) {
+        if !self.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                reason,
+                "no Kafka broker can be reached; requests are answered with 503 until one can"
+            );
+        }
+    }
+
+    fn found(&self) {
+        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+            tracing::info!("Kafka acknowledges records again");
+        }
+    }
+}
+
+impl ClientContext for Link {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            // Failures to connect also come as errors, where they are said once.
+            _ if matches!(facility, "FAIL" | "ERROR") => {
+                tracing::debug!(target: "librdkafka", facility, message)
+            }
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, message),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", facility, message);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+eprintln!("ERR {error:?} {reason}");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => {
+                tracing::error!(reason, "the Kafka producer is broken; the next request makes a new one");
+                self.broken.store(true, Ordering::Relaxed);
+            }
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.lost(reason),
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
+                tracing::debug!(%error, reason, "a Kafka broker can't be reached");
+            }
+            _ => tracing::warn!(%error, reason, "the Kafka client reports an error"),
+        }
+    }
+}
+
+impl ProducerContext for Link {
+    type DeliveryOpaque = Arc<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
+        match result {
+            Ok(_) => {
+                self.found();
+                delivery.acknowledge();
+            }
+            Err((error, _)) => delivery.fail(1, error),
+        }
+    }
+}

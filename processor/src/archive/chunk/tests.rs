@@ -1,0 +1,78 @@
+use super::*;
+use millrace_schemas::{RecordId, ServiceId, Status, WorkspaceId};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+const HOUR_SECONDS: i64 = 3600;
+
+/// A record of workspace `workspace`, completed `second` seconds after the epoch.
+pub fn row(workspace: u128, second: i64, offset: i64) -> Row {
+    let completed_at = EventTime(second * 1_000_000);
+    let metric = QueryMetric {
+        id: RecordId(Uuid::from_u128(offset.unsigned_abs().into())),
+        workspace_id: WorkspaceId(Uuid::from_u128(workspace)),
+        service_id: ServiceId(Uuid::from_u128(1)),
+        query_text: format!("SELECT {offset}"),
+        status: Status::Success,
+        duration_ms: Some(1.5),
+        rows_affected: None,
+        error_message: None,
+        started_at: completed_at,
+        completed_at,
+        tags: vec!["a".to_owned()],
+    };
+    Row { metric, ingest_time: EventTime(1), offset }
+}
+
+pub fn limits() -> Limits {
+    Limits { records: 10, bytes: 10_000, files: 3, age: Duration::from_secs(30) }
+}
+
+fn due(fill: impl FnOnce(&mut Chunk, Instant)) -> bool {
+    let now = Instant::now();
+    let mut chunk = Chunk::new(NextOffset::START);
+    fill(&mut chunk, now);
+    chunk.is_due(&limits(), now)
+}
+
+#[test]
+fn each_limit_makes_a_chunk_due() {
+    assert!(!due(|_, _| {}));
+    assert!(!due(|chunk, now| (0..9).for_each(|offset| chunk.add(row(1, 1, offset), 1, now))));
+    assert!(due(|chunk, now| (0..10).for_each(|offset| chunk.pass(offset, now))));
+    assert!(due(|chunk, now| chunk.add(row(1, 1, 0), 10_000, now)));
+    assert!(due(|chunk, now| (0..3).for_each(|n| chunk.add(row(1, n * HOUR_SECONDS, n), 1, now))));
+    assert!(due(|chunk, now| chunk.pass(0, now - limits().age)));
+}
+
+#[test]
+fn age_counts_from_the_first_record() {
+    let now = Instant::now();
+    let mut chunk = Chunk::new(NextOffset::START);
+    assert_eq!(chunk.patience(&limits(), now), limits().age);
+    chunk.pass(0, now);
+    chunk.pass(1, now + limits().age);
+    assert_eq!(chunk.patience(&limits(), now + limits().age), Duration::ZERO);
+}
+
+proptest! {
+    /// Every record is in exactly one group, that of its workspace and hour, and each group is sorted by time.
+    #[test]
+    fn groups_partition_the_records(seconds in prop::collection::vec((0_u128..3, -20_000_i64..20_000), 1..60)) {
+        let now = Instant::now();
+        let mut chunk = Chunk::new(NextOffset::START);
+        for (offset, (workspace, second)) in (0_i64..).zip(&seconds) {
+            chunk.add(row(*workspace, *second, offset), 1, now);
+        }
+        let files = chunk.groups.len();
+        let groups = chunk.groups();
+        prop_assert_eq!(groups.len(), files);
+        for (group, rows) in &groups {
+            prop_assert!(rows.iter().all(|row| row.group() == *group));
+            prop_assert!(rows.is_sorted_by_key(|row| row.metric.completed_at));
+        }
+        let mut offsets: Vec<i64> = groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.offset)).collect();
+        offsets.sort_unstable();
+        prop_assert!(offsets.into_iter().eq((0_i64..).take(seconds.len())));
+    }
+}

@@ -1,0 +1,116 @@
+//! One raw partition as the archive sees it: verdicts, and the chunk that waits to be written. Pure.
+
+use super::chunk::{Chunk, Limits, Row};
+use crate::{
+    admission::{Admission, Identity, Verdict},
+    record,
+    settings::AdmissionSettings,
+};
+use millrace_log::NextOffset;
+use millrace_schemas::{EventTime, FieldError, QueryMetric, WorkspaceId};
+use std::{collections::HashSet, time::Instant};
+
+/// A raw record as it was read.
+#[derive(Debug)]
+pub struct Record {
+    pub offset: i64,
+    pub append_time: EventTime,
+    pub bytes: usize,
+    pub content: Result<Content, FieldError>,
+}
+
+#[derive(Debug)]
+pub enum Content {
+    /// It may be archived.
+    Whole(Box<QueryMetric>),
+    /// It is read again for the duplicate memory only.
+    Identity(Identity),
+}
+
+impl Content {
+    pub fn identity(&self) -> Identity {
+        match self {
+            Self::Whole(metric) => Identity::from(metric.as_ref()),
+            Self::Identity(identity) => *identity,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Partition {
+    admission: Admission,
+    pub chunk: Chunk,
+    /// The next offset to be judged: before the chunk while the duplicate memory is restored.
+    reached: NextOffset,
+    /// An interrupted archiver got so far: the sooner this one does, the sooner its orphans are removed.
+    hasten_to: Option<NextOffset>,
+    /// All of it has been read.
+    pub caught_up: bool,
+    /// There may be orphans to remove once a manifest has been written.
+    pub sweep: bool,
+}
+
+impl Partition {
+    /// A partition that is archived up to `next`.
+    pub fn archived_to(next: NextOffset, hasten_to: Option<NextOffset>, settings: &AdmissionSettings) -> Self {
+        Self {
+            admission: Admission::new(settings),
+            chunk: Chunk::new(next),
+            reached: Admission::restore_from(next, settings),
+            hasten_to,
+            caught_up: false,
+            sweep: true,
+        }
+    }
+
+    /// Where to read on.
+    pub fn reached(&self) -> NextOffset {
+        self.reached
+    }
+
+    /// Parses a record of this partition: no more of it than will be needed.
+    pub fn parse(&self, offset: i64, payload: Option<&[u8]>) -> Result<Content, FieldError> {
+        let payload = payload.ok_or_else(|| FieldError::new("", "a record without a value"))?;
+        if offset < self.chunk.from().get() {
+            record::parse(payload).map(|(identity, _)| Content::Identity(identity))
+        } else {
+            QueryMetric::from_slice(payload).map(|metric| Content::Whole(Box::new(metric)))
+        }
+    }
+
+    /// Judges a record, and keeps it if it counts and is not archived yet.
+    pub fn take(&mut self, record: Record, known: &HashSet<WorkspaceId>, now: Instant) {
+        if record.offset < self.reached.get() {
+            return;
+        }
+        self.reached = NextOffset::after(record.offset);
+        self.caught_up = false;
+        let identity = record.content.as_ref().map(Content::identity).map_err(Clone::clone);
+        let is_known = |workspace| known.contains(&workspace);
+        let verdict = self.admission.judge(record.offset, record.append_time, identity, is_known);
+        if record.offset < self.chunk.from().get() {
+            return;
+        }
+        match (verdict, record.content) {
+            (Verdict::Counted, Ok(Content::Whole(metric))) => {
+                let row = Row { metric: *metric, ingest_time: record.append_time, offset: record.offset };
+                self.chunk.add(row, record.bytes, now);
+            }
+            _ => self.chunk.pass(record.offset, now),
+        }
+    }
+
+    pub fn is_due(&self, limits: &Limits, now: Instant) -> bool {
+        let hastened = self.hasten_to.is_some_and(|to| !self.chunk.is_empty() && self.chunk.to() >= to);
+        hastened || self.chunk.is_due(limits, now)
+    }
+
+    /// The chunk is archived: the next one begins.
+    pub fn written(&mut self) {
+        self.chunk = Chunk::new(self.chunk.to());
+        self.hasten_to = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+use super::{
+    super::chunk::tests::{limits, row},
+    *,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use uuid::Uuid;
+
+const KNOWN: u128 = 1;
+
+fn settings() -> AdmissionSettings {
+    AdmissionSettings { dedupe_records: 10, ..AdmissionSettings::default() }
+}
+
+fn known() -> HashSet<WorkspaceId> {
+    HashSet::from([WorkspaceId(Uuid::from_u128(KNOWN))])
+}
+
+/// The bytes of record `id` of a workspace.
+fn payload(workspace: u128, id: i64) -> Vec<u8> {
+    serde_json::to_vec(&row(workspace, 0, id).metric).expect("serializes")
+}
+
+fn feed(partition: &mut Partition, offset: i64, payload: &[u8]) {
+    let content = partition.parse(offset, Some(payload));
+    let record = Record { offset, append_time: EventTime(0), bytes: payload.len(), content };
+    partition.take(record, &known(), Instant::now());
+}
+
+/// The offsets of the records that wait to be archived.
+fn waiting(partition: &mut Partition) -> Vec<i64> {
+    partition.chunk.groups().iter().flat_map(|(_, rows)| rows.iter().map(|row| row.offset)).collect()
+}
+
+#[test]
+fn only_what_counts_is_archived() {
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings());
+    feed(&mut partition, 0, &payload(KNOWN, 1));
+    feed(&mut partition, 1, &payload(KNOWN, 1));
+    feed(&mut partition, 2, &payload(2, 3));
+    feed(&mut partition, 3, b"garbage");
+    feed(&mut partition, 4, &payload(KNOWN, 4));
+    assert_eq!(waiting(&mut partition), [0, 4]);
+    assert_eq!(partition.chunk.to(), NextOffset::after(4));
+}
+
+#[test]
+fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
+    let mut partition = Partition::archived_to(NextOffset::START, Some(NextOffset::exclusive(2)), &settings());
+    let now = Instant::now();
+    feed(&mut partition, 0, &payload(KNOWN, 1));
+    assert!(!partition.is_due(&limits(), now));
+    feed(&mut partition, 1, &payload(KNOWN, 2));
+    assert!(partition.is_due(&limits(), now));
+    partition.written();
+    feed(&mut partition, 2, &payload(KNOWN, 3));
+    assert!(!partition.is_due(&limits(), now));
+}
+
+/// Odd values, for each of which both parsers must come to the same verdict.
+fn odd_values() -> Vec<Value> {
+    use serde_json::json;
+    let long = "x".repeat(300_000);
+    vec![json!(null), json!(-1), json!(1e300), json!(1.5), json!("x"), json!(""), json!([]), json!(["a"]),
+        json!([null]), json!({}), json!(true), json!(long), json!([long]), json!("2026-01-01T00:00:00Z"),
+        json!("9999-12-31T23:59:60Z"), json!("success"), json!("SUCCESS"), json!("\u{0}é\"\\"), json!(18_446_744_073_709_551_615_u64)]
+}
+
+/// Whether a record counts must not depend on how much of it is read: combine reads less than the archive.
+#[test]
+fn both_ways_of_reading_agree_on_what_is_valid() {
+    let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings());
+    let valid: Value = serde_json::from_slice(&payload(KNOWN, 1)).expect("JSON");
+    let fields: Vec<String> = valid.as_object().expect("an object").keys().cloned().collect();
+    for (field, odd) in fields.iter().flat_map(|field| odd_values().into_iter().map(move |odd| (field, odd))) {
+        let mut event = valid.clone();
+        event[field] = odd.clone();
+        let bytes = serde_json::to_vec(&event).expect("serializes");
+        let lean = archived.parse(1, Some(&bytes)).map(|content| content.identity());
+        let whole = archived.parse(100, Some(&bytes)).map(|content| content.identity());
+        assert_eq!(lean.is_ok(), whole.is_ok(), "{field}: {odd:.60}");
+        assert_eq!(lean.ok(), whole.ok(), "{field}");
+    }
+}
+
+proptest! {
+    /// Wherever an archiver is cut short, and wherever chunks end, every counted record is archived exactly once, and
+    /// the same ones.
+    #[test]
+    fn restarts_and_chunks_archive_the_same_records(
+        ids in prop::collection::vec(0_i64..12, 1..80),
+        ends in prop::collection::btree_set(0_usize..80, 0..6),
+        lost in any::<bool>(),
+    ) {
+        let log: Vec<(i64, Vec<u8>)> = (0..).zip(ids.iter().map(|id| payload(KNOWN, *id))).collect();
+        let mut straight = Partition::archived_to(NextOffset::START, None, &settings());
+        log.iter().for_each(|(offset, bytes)| feed(&mut straight, *offset, bytes));
+        let expected = waiting(&mut straight);
+
+        let (mut archived, mut found) = (NextOffset::START, Vec::new());
+        for end in ends.into_iter().chain([log.len()]) {
+            let end = i64::try_from(end.min(log.len())).expect("small");
+            let mut partition = Partition::archived_to(archived, None, &settings());
+            let from = usize::try_from(partition.reached().get()).expect("not negative");
+            for (offset, bytes) in log[from..].iter().take_while(|(offset, _)| *offset < end) {
+                feed(&mut partition, *offset, bytes);
+            }
+            if lost && usize::try_from(end).expect("not negative") < log.len() {
+                continue; // cut short before the manifest: the next one reads it all again
+            }
+            found.extend(waiting(&mut partition));
+            archived = archived.max(partition.chunk.to());
+        }
+        found.sort_unstable();
+        let mut expected = expected;
+        expected.sort_unstable();
+        prop_assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,303 @@
+//! The archive as a worker of a group member: judges what is read, and writes the chunks that are due.
+
+use super::{
+    Error,
+    chunk::Limits,
+    error::Reaction,
+    metrics::ArchiveMetrics,
+    partition::{Partition, Record},
+    path::Source,
+    shelf::Shelf,
+};
+use crate::{
+    settings::AdmissionSettings,
+    sink::{
+        drive::{Blocking, Failure, Step, Worker},
+        member::Member,
+        outage::Chain,
+    },
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use millrace_log::NextOffset;
+use millrace_schemas::{EventTime, WorkspaceId};
+use millrace_tenancy::Directory;
+use rdkafka::{Message as _, message::BorrowedMessage};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
+
+/// Records that are judged together: their workspaces are asked for at once.
+const JUDGED_AT_ONCE: usize = 512;
+/// The longest that a record waits to be judged, and how often chunks are looked at.
+const LINGER: Duration = Duration::from_millis(50);
+/// How long a worker without records may sleep.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What all chunks together may hold: past it the largest is written.
+const BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long one chunk may take; far less than the group's patience with this member (`max.poll.interval.ms`).
+const WRITE_LIMIT: Duration = Duration::from_secs(120);
+/// How long the start of an assignment or a sweep may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+const DIRECTORY_LIMIT: Duration = Duration::from_secs(10);
+/// How long the last chunks may take, all together.
+const FINISH_LIMIT: Duration = Duration::from_secs(10);
+/// Partitions looked up in the store at once.
+const LOOKUPS_AT_ONCE: usize = 16;
+
+pub struct Archive {
+    pub shelf: Shelf,
+    pub directory: Directory,
+    pub blocking: Blocking,
+    pub metrics: ArchiveMetrics,
+    pub limits: Limits,
+    pub admission: AdmissionSettings,
+    pub state: State,
+}
+
+#[derive(Default)]
+pub struct State {
+    partitions: BTreeMap<i32, Partition>,
+    /// Those given up, as they were: one that comes back goes on where it was, if nobody else has gone on.
+    parked: BTreeMap<i32, Partition>,
+    /// Records read but not judged, in order.
+    unjudged: Vec<(i32, Record)>,
+    unjudged_since: Option<Instant>,
+    /// When chunks are looked at next.
+    look_at: Option<Instant>,
+}
+
+/// How far a partition is archived, and how far an interrupted archiver has begun.
+struct Found {
+    partition: i32,
+    next: NextOffset,
+    attempted: Option<NextOffset>,
+}
+
+impl Archive {
+    fn is_batch_ready(&self, now: Instant) -> bool {
+        self.state.unjudged.len() >= JUDGED_AT_ONCE
+            || self.state.unjudged_since.is_some_and(|since| now.saturating_duration_since(since) >= LINGER)
+    }
+
+    fn judge(&mut self, now: Instant) -> Result<(), Failure<Error>> {
+        let ids: HashSet<WorkspaceId> = self
+            .state
+            .unjudged
+            .iter()
+            .filter_map(|(_, record)| Some(record.content.as_ref().ok()?.identity().workspace))
+            .collect();
+        let ids: Vec<WorkspaceId> = ids.into_iter().collect();
+        let asked = self.blocking.run(DIRECTORY_LIMIT, self.directory.known(&ids));
+        let known = match asked {
+            Some(known) => known.map_err(|error| failure(Error::Directory(error)))?,
+            None => return Err(Failure::Retry(Error::TimedOut("asking which workspaces exist"))),
+        };
+        self.state.unjudged_since = None;
+        for (partition, record) in self.state.unjudged.drain(..) {
+            if let Some(partition) = self.state.partitions.get_mut(&partition) {
+                partition.take(record, &known, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition whose chunk should be written now.
+    fn due(&self, now: Instant) -> Option<i32> {
+        let partitions = &self.state.partitions;
+        let due = partitions.iter().find(|(_, partition)| partition.is_due(&self.limits, now));
+        let held: usize = partitions.values().map(|partition| partition.chunk.bytes()).sum();
+        let largest = || partitions.iter().max_by_key(|(_, partition)| partition.chunk.bytes());
+        due.or_else(|| if held >= BYTES_MAX { largest() } else { None }).map(|(number, _)| *number)
+    }
+
+    fn write(&mut self, member: &Member, number: i32, limit: Duration) -> Result<(), Failure<Error>> {
+        let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(()) };
+        let source = Source { topic: member.topic().to_owned(), partition: number };
+        let timer = self.metrics.seconds.start_timer();
+        let written = self.blocking.run(limit, self.shelf.write(&source, &mut partition.chunk));
+        let manifest = match written.unwrap_or(Err(Error::TimedOut("writing to the archive"))) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                timer.stop_and_discard();
+                partition.sweep = true;
+                return Err(self.forget_if_moved(number, error));
+            }
+        };
+        timer.observe_duration();
+        self.metrics.archived(&manifest);
+        partition.written();
+        member.tell_progress([(number, manifest.next())]);
+        tracing::debug!(
+            partition = number,
+            from = manifest.from,
+            to = manifest.to,
+            records = manifest.records,
+            files = manifest.files.len(),
+            "archived"
+        );
+        if partition.sweep {
+            self.sweep(&source);
+        }
+        Ok(())
+    }
+
+    /// A stretch that another archiver has done is not parked but started anew.
+    fn forget_if_moved(&mut self, partition: i32, error: Error) -> Failure<Error> {
+        let failure = failure(error);
+        if matches!(failure, Failure::Restart) {
+            self.state.partitions.remove(&partition);
+        }
+        failure
+    }
+
+    /// Not being able to is no reason to stop archiving: it is tried again after the next chunk.
+    fn sweep(&mut self, source: &Source) {
+        let swept = self.blocking.run(LOOK_LIMIT, self.shelf.sweep(source));
+        match swept.unwrap_or(Err(Error::TimedOut("removing orphans"))) {
+            Ok(orphans) => {
+                self.metrics.orphans.inc_by(orphans as u64);
+                if orphans > 0 {
+                    tracing::info!(partition = source.partition, orphans, "removed files of cut-short attempts");
+                }
+                if let Some(partition) = self.state.partitions.get_mut(&source.partition) {
+                    partition.sweep = false;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(partition = source.partition, error = %Chain(&error), "orphans are left for later");
+            }
+        }
+    }
+
+    fn look_up(&self, member: &Member, partitions: &[i32]) -> Result<Vec<Found>, Failure<Error>> {
+        let bounds: Result<Vec<_>, _> =
+            partitions.iter().map(|number| Ok((*number, member.bounds(*number)?))).collect();
+        let bounds = bounds.map_err(|error: crate::sink::MemberError| failure(error.into()))?;
+        let lookups = futures::stream::iter(bounds)
+            .map(|(number, bounds)| async move {
+                let source = Source { topic: member.topic().to_owned(), partition: number };
+                let newest = self.shelf.newest(&source, NextOffset::exclusive(i64::MAX)).await?;
+                let next = newest.map_or(NextOffset::START, |manifest| manifest.next());
+                let topic = source.topic.clone();
+                if next > bounds.end {
+                    let end = bounds.end;
+                    return Err(Error::Recreated { topic, partition: number, archived: next, end });
+                }
+                if next < bounds.low && next != NextOffset::START {
+                    tracing::error!(topic, partition = number, archived = %next, first = %bounds.low, "retention removed records before they were archived");
+                }
+                let attempted = self.shelf.attempted(&source, next).await?;
+                Ok(Found { partition: number, next, attempted })
+            })
+            .buffered(LOOKUPS_AT_ONCE)
+            .try_collect();
+        let found: Option<Result<Vec<Found>, Error>> = self.blocking.run(LOOK_LIMIT, lookups);
+        found.unwrap_or(Err(Error::TimedOut("finding out how far the archive is"))).map_err(failure)
+    }
+}
+
+fn failure(error: Error) -> Failure<Error> {
+    match error.reaction() {
+        Reaction::Retry => Failure::Retry(error),
+        Reaction::Restart => Failure::Restart,
+        Reaction::Stop => Failure::Stop(error),
+    }
+}
+
+impl Worker for Archive {
+    type Error = Error;
+    const ROLE: &'static str = "archive";
+
+    fn start(
+        &mut self,
+        member: &Member,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, NextOffset)>, Failure<Error>> {
+        let found = self.look_up(member, partitions)?;
+        let mut parked = std::mem::take(&mut self.state.parked);
+        for Found { partition, next, attempted } in found {
+            let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
+            let state = kept.unwrap_or_else(|| Partition::archived_to(next, attempted, &self.admission));
+            self.state.partitions.insert(partition, state);
+        }
+        Ok(self.state.partitions.iter().map(|(number, partition)| (*number, partition.reached())).collect())
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
+        let number = message.partition();
+        let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(()) };
+        let payload = message.payload();
+        let record = Record {
+            offset: message.offset(),
+            append_time: EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0)),
+            bytes: payload.map_or(0, <[u8]>::len),
+            content: partition.parse(message.offset(), payload),
+        };
+        self.state.unjudged_since.get_or_insert_with(Instant::now);
+        self.state.unjudged.push((number, record));
+        Ok(())
+    }
+
+    fn work(&mut self, member: &Member, now: Instant) -> Result<Step, Failure<Error>> {
+        let ready = self.is_batch_ready(now);
+        if !ready && self.state.look_at.is_some_and(|at| now < at) {
+            return Ok(Step::Idle);
+        }
+        self.state.look_at = Some(now + LINGER);
+        let due = self.due(now);
+        if let Some(number) = due {
+            self.write(member, number, WRITE_LIMIT)?;
+        }
+        if ready {
+            self.judge(now)?;
+        }
+        Ok(if ready || due.is_some() { Step::Done } else { Step::Idle })
+    }
+
+    fn patience(&self, now: Instant) -> Duration {
+        let waited = |since| LINGER.saturating_sub(now.saturating_duration_since(since));
+        self.state.unjudged_since.map_or(PATIENCE, waited)
+    }
+
+    fn give_up(&mut self) {
+        let state = &mut self.state;
+        state.parked.append(&mut state.partitions);
+        state.unjudged.clear();
+        state.unjudged_since = None;
+        self.metrics.forget_lags();
+    }
+
+    fn caught_up(&mut self, partition: i32) {
+        if let Some(partition) = self.state.partitions.get_mut(&partition) {
+            partition.caught_up = true;
+        }
+    }
+
+    fn ends(&mut self, ends: &BTreeMap<i32, i64>) {
+        for (number, end) in ends {
+            if let Some(partition) = self.state.partitions.get(number) {
+                let all = partition.caught_up && partition.chunk.is_empty();
+                let lag = (end - partition.chunk.from().get()).max(0);
+                self.metrics.lag(*number, if all { 0 } else { lag });
+            }
+        }
+    }
+
+    fn finish(&mut self, member: &Member) {
+        let deadline = Instant::now() + FINISH_LIMIT;
+        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(Instant::now()) {
+            tracing::debug!(error = %Chain(&error), "the last records are archived after the next start");
+        }
+        let partitions = &self.state.partitions;
+        let numbers: Vec<i32> =
+            partitions.iter().filter(|(_, partition)| !partition.chunk.is_empty()).map(|(n, _)| *n).collect();
+        for number in numbers {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, left) {
+                tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
+                return;
+            }
+        }
+    }
+}

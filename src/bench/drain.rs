@@ -1,0 +1,76 @@
+//! The limit: the same topic read by librdkafka alone, one poll a message, on two threads.
+
+use super::{STALL_MAX, usage::{Spent, Usage}};
+use anyhow::{Context, ensure};
+use millrace_log::{LogSettings, partition_count};
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+const THREADS: i32 = 2;
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
+    let topic = log.topics().metrics;
+    let seen = AtomicU64::new(0);
+    let usage = Usage::start()?;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (topic, seen) = (&topic, &seen);
+                scope.spawn(move || drain(log, topic, thread, seen, records))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a drain panicked"))?)
+    })?;
+    usage.spent()
+}
+
+fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records: u64) -> anyhow::Result<()> {
+    let consumer: BaseConsumer = log.consumer("bench-drain").create()?;
+    let mut list = TopicPartitionList::new();
+    for partition in (thread..partition_count(&consumer, topic)?).step_by(THREADS.unsigned_abs() as usize) {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&list)?;
+    let mut moved = Instant::now();
+    while seen.load(Ordering::Relaxed) < records {
+        match consumer.poll(POLL_WAIT) {
+            Some(message) => {
+                ensure!(message.context("draining the topic")?.payload_len() > 0, "an empty record");
+                seen.fetch_add(1, Ordering::Relaxed);
+                moved = Instant::now();
+            }
+            None => ensure!(moved.elapsed() < STALL_MAX, "the drain is stuck"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the windows stage has committed all of the partials topic, but for the control records at its ends.
+pub(super) async fn windows_caught_up(log: &LogSettings) -> anyhow::Result<bool> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = log.consumer("windows").create()?;
+        let topic = log.topics().partials;
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partition_count(&consumer, &topic)? {
+            list.add_partition(&topic, partition);
+        }
+        let committed = consumer.committed_offsets(list, STALL_MAX)?;
+        for element in committed.elements() {
+            let (_, end) = consumer.fetch_watermarks(&topic, element.partition(), STALL_MAX)?;
+            // The last transaction ends with one control record.
+            if element.offset().to_raw().is_none_or(|next| next + 1 < end) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await?
+}
