@@ -1,1 +1,65 @@
-fn main() {}
+//! The `millrace` binary: reads the command line, starts what it asks for and says how it ended.
+//! It composes the services, which don't know each other; it decides nothing itself.
+
+mod cli;
+mod logging;
+mod ops;
+mod replay;
+mod roles;
+mod shutdown;
+
+use clap::Parser;
+use cli::{Cli, Command, Replay};
+use replay::Ending;
+use shutdown::Signals;
+use std::{process::ExitCode, time::Duration};
+use tokio::runtime::Runtime;
+
+/// Its pages go back to the system, and many threads that allocate don't wait for each other.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A thread that is blocked in a read (of a terminal, say) does not keep the process alive for longer.
+const THREADS_LIMIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("millrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<ExitCode, anyhow::Error> {
+    cli.logging.start()?;
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(THREADS_LIMIT);
+    result
+}
+
+async fn run(command: Command) -> Result<ExitCode, anyhow::Error> {
+    let signals = Signals::listen()?;
+    let shutdown = signals.token();
+    match command {
+        Command::Up(up) => roles::run((*up).try_into()?, shutdown).await?,
+        Command::Ingest(ingest) => roles::run((*ingest).into(), shutdown).await?,
+        Command::Processor(processor) => roles::run((*processor).into(), shutdown).await?,
+        Command::Query(query) => roles::run((*query).into(), shutdown).await?,
+        Command::Replay(Replay::PostgresLog(settings)) => {
+            return Ok(exit_code(replay::run(*settings, shutdown).await?));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(ending: Ending) -> ExitCode {
+    match ending {
+        Ending::Done => ExitCode::SUCCESS,
+        Ending::Failed => ExitCode::FAILURE,
+        Ending::Interrupted => ExitCode::from(shutdown::INTERRUPTED),
+    }
+}

@@ -13,7 +13,7 @@ pub struct Delivery {
     records: usize,
     acknowledged: AtomicUsize,
     pending: AtomicUsize,
-    first_failure: OnceLock<String>,
+    unusual_failure: OnceLock<String>,
     settled: Notify,
     metrics: Arc<Metrics>,
     _in_flight: Reservation,
@@ -25,7 +25,8 @@ pub struct Outcome {
     pub acknowledged: usize,
     /// Failed, or without an answer yet.
     pub unacknowledged: usize,
-    pub first_failure: Option<String>,
+    /// Why, where it was not merely late or too much.
+    pub unusual_failure: Option<String>,
 }
 
 impl Delivery {
@@ -35,7 +36,7 @@ impl Delivery {
             records,
             acknowledged: AtomicUsize::new(0),
             pending: AtomicUsize::new(records),
-            first_failure: OnceLock::new(),
+            unusual_failure: OnceLock::new(),
             settled: Notify::new(),
             metrics,
             _in_flight: in_flight,
@@ -48,9 +49,11 @@ impl Delivery {
         self.settle(1);
     }
 
-    /// The log does not have, or may not have, `records` of them.
-    pub fn fail(&self, records: usize, reason: impl ToString) {
-        self.first_failure.get_or_init(|| reason.to_string());
+    /// The log does not have, or may not have, `records` of them. The first reason given is kept.
+    pub fn fail(&self, records: usize, unusual: Option<String>) {
+        if let Some(reason) = unusual {
+            self.unusual_failure.get_or_init(|| reason);
+        }
         self.settle(records);
     }
 
@@ -66,7 +69,7 @@ impl Delivery {
         Outcome {
             acknowledged,
             unacknowledged: self.records - acknowledged,
-            first_failure: self.first_failure.get().cloned(),
+            unusual_failure: self.unusual_failure.get().cloned(),
         }
     }
 
@@ -91,13 +94,13 @@ mod tests {
         let metrics = Arc::new(Metrics::register(&Registry::new()).expect("a new registry"));
         let delivery = Delivery::new(4, metrics, budget.reserve(100).expect("there is enough"));
         delivery.acknowledge();
-        let expected = Outcome { acknowledged: 1, unacknowledged: 3, first_failure: None };
+        let expected = Outcome { acknowledged: 1, unacknowledged: 3, unusual_failure: None };
         assert_eq!(delivery.outcome(), expected);
-        delivery.fail(2, "queue full");
-        delivery.fail(1, "timed out");
+        delivery.fail(1, None);
+        delivery.fail(2, Some("no such topic".to_owned()));
         delivery.settled().await;
         let expected =
-            Outcome { acknowledged: 1, unacknowledged: 3, first_failure: Some("queue full".to_owned()) };
+            Outcome { acknowledged: 1, unacknowledged: 3, unusual_failure: Some("no such topic".to_owned()) };
         assert_eq!(delivery.outcome(), expected);
         assert_eq!(budget.used(), 100);
         drop(delivery);

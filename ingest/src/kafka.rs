@@ -52,16 +52,16 @@ impl KafkaLog {
         Ok(Self { config, topic: settings.topics().metrics, producer })
     }
 
-    /// The producer; after a fatal error (its sequence of records is lost) a new one.
+    /// The producer; after a fatal error (its sequence of records is lost: it takes no more) a new one.
     fn usable(&self) -> Result<Arc<LinkedProducer>, KafkaError> {
         let current = self.current();
-        if !current.context().is_broken() {
+        if current.client().fatal_error().is_none() {
             return Ok(current);
         }
         drop(current);
         let mut slot = self.producer.write().expect("no code panics while it holds the producer");
-        if slot.context().is_broken() {
-            tracing::warn!("making a new Kafka producer in place of the broken one");
+        if let Some((code, reason)) = slot.client().fatal_error() {
+            tracing::error!(%code, reason, "the Kafka producer is broken; a new one takes its place");
             let broken = std::mem::replace(&mut *slot, Arc::new(create(&self.config)?));
             discard(broken);
         }
@@ -89,7 +89,7 @@ impl Log for KafkaLog {
     fn append(&self, parsed: &Parsed, delivery: &Arc<Delivery>) {
         let producer = match self.usable() {
             Ok(producer) => producer,
-            Err(error) => return delivery.fail(parsed.len(), error),
+            Err(error) => return delivery.fail(parsed.len(), link::unusual(&error)),
         };
         let mut keys = Keys::default();
         for (given, (record, bytes)) in parsed.records().enumerate() {
@@ -97,8 +97,10 @@ impl Log for KafkaLog {
             let base = BaseRecord::with_opaque_to(&self.topic, Arc::clone(delivery)).key(key).payload(bytes);
             match producer.send(base).map_err(|(error, _)| error) {
                 Ok(()) => {}
-                Err(error) if concerns_all(&error) => return delivery.fail(parsed.len() - given, error),
-                Err(error) => delivery.fail(1, error),
+                Err(error) if concerns_all(&error) => {
+                    return delivery.fail(parsed.len() - given, link::unusual(&error));
+                }
+                Err(error) => delivery.fail(1, link::unusual(&error)),
             }
         }
     }
@@ -108,7 +110,7 @@ impl Log for KafkaLog {
     }
 
     fn reachable(&self) -> bool {
-        self.current().context().is_reachable()
+        self.current().client().context().is_reachable()
     }
 
     fn flush(&self, limit: Duration) -> bool {

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 /// Everything the processor role can be told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Settings {
     #[command(flatten)]
     pub admission: AdmissionSettings,

@@ -13,7 +13,7 @@ use datafusion::{
 use files::{Newest, Place};
 use millrace_schemas::{EventTime, WorkspaceId};
 use object_store::{ObjectStore, parse_url_opts};
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 use url::Url;
 
@@ -23,6 +23,8 @@ const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 const READERS_MAX: usize = 2;
 /// How long one reading may take, its wait for a turn included.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How far the clocks of the log and of the store may differ.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(5);
 /// Files read with one plan.
 const FILES_PER_PLAN: usize = 16;
 
@@ -64,7 +66,7 @@ pub struct Archive {
     turns: Semaphore,
 }
 
-/// What was found, in no order.
+/// What was found, newest arrival first.
 #[derive(Debug, Default)]
 pub struct Found {
     pub records: Vec<Record>,
@@ -99,8 +101,8 @@ impl Archive {
         Ok(Self { place: Place { store, root, folder }, context, files_max, turns })
     }
 
-    /// The newest records of a workspace, at least `wanted.count` of them if there are, by the hours in which their
-    /// queries completed: a backfill of old queries is found where it belongs in time, not where it arrived.
+    /// The newest records of a workspace by arrival, from the newest hours (in which the queries completed) that have
+    /// enough: a backfill of old queries is found where it belongs in time, not where it arrived.
     pub async fn newest(&self, wanted: Wanted) -> Result<Found, Error> {
         let reading = async {
             let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
@@ -113,14 +115,15 @@ impl Archive {
         let mut newest = Newest::of(&self.place, wanted.workspace);
         let mut found = Found { records: Vec::new(), complete: true };
         let mut left = self.files_max;
-        while found.records.len() < wanted.count {
+        while !found.is_enough(wanted, &newest) {
             let files = newest.next(FILES_PER_PLAN.min(left)).await?;
             if files.is_empty() {
                 found.complete = left > 0 || newest.next(1).await?.is_empty();
                 break;
             }
             left -= files.len();
-            found.records.extend(self.read_files(files, wanted).await?);
+            let records = self.read_files(files, wanted).await?;
+            found.add(records, wanted);
         }
         Ok(found)
     }
@@ -132,6 +135,22 @@ impl Archive {
         let batches = select(rows, wanted).map_err(failed)?.collect().await.map_err(failed)?;
         let records = batches.iter().map(rows::records).collect::<Result<Vec<_>, _>>()?;
         Ok(records.into_iter().flatten().collect())
+    }
+}
+
+impl Found {
+    fn add(&mut self, records: Vec<Record>, wanted: Wanted) {
+        self.records.extend(records);
+        self.records.sort_unstable_by_key(|record| Reverse(record.arrival));
+        self.records.truncate(wanted.count);
+    }
+
+    /// All wanted are there, and no file that waits can hold newer ones.
+    fn is_enough(&self, wanted: Wanted, waiting: &Newest<'_>) -> bool {
+        let Some(oldest) = self.records.last().filter(|_| self.records.len() >= wanted.count) else {
+            return false;
+        };
+        !waiting.any_written_since(oldest.arrival.log_time.saturating_sub(CLOCK_SKEW_MAX))
     }
 }
 

@@ -75,7 +75,8 @@ impl Recent {
         let Some(ring) = held.rings.get(&workspace) else { return Newest::default() };
         let records: Vec<_> = ring.by_arrival.values().rev().cloned().collect();
         let since = held.complete_since;
-        let unbroken = records.partition_point(|record| Some(record.arrival.log_time) >= since);
+        // Others of the same time as the first may have come just before it.
+        let unbroken = records.partition_point(|record| Some(record.arrival.log_time) > since);
         Newest { records, unbroken }
     }
 

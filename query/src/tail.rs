@@ -14,7 +14,7 @@ use rdkafka::{
     ClientContext, Message, Statistics, Timestamp, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
 };
 use std::{
@@ -32,6 +32,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 const DISCOVERY: Duration = Duration::from_secs(60);
 /// The same while something is wrong.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The pause after an error, as the client may tell the same again at once.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// One record, borrowed from the client.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +69,9 @@ pub struct Tail<S> {
     source: Source,
     consumer: BaseConsumer<Context>,
     sink: S,
+    /// The last question to the brokers was not answered, and that was logged.
     broken: bool,
+    in_doubt: bool,
 }
 
 /// The client's own view of how far a partition reaches, told every second.
@@ -100,16 +105,17 @@ impl<S: Sink> Tail<S> {
             .set("statistics.interval.ms", "1000")
             .set("queued.max.messages.kbytes", "16384")
             .create_with_context(context)?;
-        Ok(Self { source, consumer, sink, broken: false })
+        Ok(Self { source, consumer, sink, broken: false, in_doubt: false })
     }
 
     /// Reads until `shutdown`.
     pub fn run(mut self, shutdown: &CancellationToken) {
         let mut asked: Option<Instant> = None;
         while !shutdown.is_cancelled() {
-            let pause = if self.broken { RETRY } else { DISCOVERY };
+            let pause = if self.broken || self.in_doubt { RETRY } else { DISCOVERY };
             if asked.is_none_or(|at| at.elapsed() >= pause) {
                 let result = self.discover();
+                self.in_doubt = false;
                 self.note(result);
                 asked = Some(Instant::now());
             }
@@ -152,11 +158,7 @@ impl<S: Sink> Tail<S> {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.source.positions.reached_end(partition)
                 }
-                Some(Err(error)) => {
-                    self.note(Err(Error::Read(error)));
-                    // The client may tell the same again at once.
-                    thread::sleep(left);
-                }
+                Some(Err(error)) => self.doubt(error),
                 None => return,
             }
             if left.is_zero() {
@@ -177,6 +179,18 @@ impl<S: Sink> Tail<S> {
         }
         let payload = message.payload().unwrap_or_default();
         self.sink.take(Incoming { partition, offset, log_time, live: place.live, payload });
+    }
+
+    /// Asks the brokers soon. Lost connections are told late and more than once, so whether one is lost now only an
+    /// answer shows.
+    fn doubt(&mut self, error: KafkaError) {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+        self.in_doubt = true;
+        match error.rdkafka_error_code() {
+            Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut) => {}
+            _ => self.note(Err(Error::Read(error))),
+        }
+        thread::sleep(ERROR_PAUSE);
     }
 
     /// Logs when something goes wrong and when it is right again, not in between.

@@ -1,8 +1,13 @@
 //! Event time: when a thing happened at the producer, in microseconds since the Unix epoch, UTC.
 
+mod utc;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
 use std::{borrow::Cow, fmt, time::Duration};
 
 /// Microseconds since the Unix epoch. Written as RFC 3339 in UTC with `Z`; the fraction has 0, 3 or 6 digits.
@@ -25,6 +30,9 @@ impl EventTime {
 
     /// Reads RFC 3339 with any offset; digits below a microsecond are dropped.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(time) = utc::parse(text.as_bytes()) {
+            return Some(time);
+        }
         let time = DateTime::parse_from_rfc3339(text).ok()?;
         Some(Self(time.timestamp_micros()))
     }
@@ -70,8 +78,22 @@ impl Serialize for EventTime {
 
 impl<'de> Deserialize<'de> for EventTime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not an RFC 3339 time")))
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// Reads the text where it lies.
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = EventTime;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an RFC 3339 time")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<EventTime, E> {
+        EventTime::parse(text).ok_or_else(|| E::custom(format!("`{text}` is not an RFC 3339 time")))
     }
 }
 

@@ -1,13 +1,11 @@
 //! CPU seconds and peak memory of this process, from Linux's /proc.
 
+use crate::ops::process::cpu_seconds;
 use anyhow::Context;
 use std::{
     fs,
     time::{Duration, Instant},
 };
-
-/// Kernel ticks a second: fixed by Linux's user-space interface.
-const TICKS_PER_S: f64 = 100.0;
 
 /// A measurement that has begun.
 pub(super) struct Usage {
@@ -35,11 +33,7 @@ impl Usage {
 
 /// User and system time of all threads.
 fn cpu() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
-    // The second field is a name in parentheses that may hold blanks; utime and stime are the 14th and 15th.
-    let fields = stat.rsplit_once(')').context("/proc/self/stat has another form")?.1;
-    let ticks: f64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-    Ok(Duration::from_secs_f64(ticks / TICKS_PER_S))
+    cpu_seconds().map(Duration::from_secs_f64).context("reading /proc/self/stat")
 }
 
 fn peak_rss_mb() -> anyhow::Result<f64> {

@@ -133,6 +133,9 @@ impl Installation {
         if matches!(role, "up" | "processor" | "query") {
             options.extend(["--archive-url".to_owned(), format!("file://{}", self.archive().display())]);
         }
+        if matches!(role, "up" | "processor") {
+            options.extend(["--archive-interval", "2s"].map(str::to_owned));
+        }
         options
     }
 }

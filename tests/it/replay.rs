@@ -58,8 +58,10 @@ async fn through_the_edge_and_once_more() -> Result<()> {
 
     replay(&reference, &up).await?;
     until("the repeats are counted as duplicates", REPLAY_PATIENCE, async || {
-        let duplicates = api.counter("millrace_processor_duplicates_total", &[]).await?;
-        ensure!(duplicates == RECORDS as f64, "{duplicates} are");
+        for verdict in ["counted", "duplicate"] {
+            let records = api.counter("millrace_combine_records_total", &[("verdict", verdict)]).await?;
+            ensure!(records == RECORDS as f64, "{verdict}: {records}");
+        }
         Ok(())
     })
     .await?;

@@ -15,16 +15,10 @@ use std::sync::{
 /// One for each producer.
 #[derive(Default)]
 pub struct Link {
-    broken: AtomicBool,
     away: AtomicBool,
 }
 
 impl Link {
-    /// After a fatal error the producer takes nothing any more.
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-
     pub fn is_reachable(&self) -> bool {
         !self.away.load(Ordering::Relaxed)
     }
@@ -65,12 +59,7 @@ impl ClientContext for Link {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-eprintln!("ERR {error:?} {reason}");
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                tracing::error!(reason, "the Kafka producer is broken; the next request makes a new one");
-                self.broken.store(true, Ordering::Relaxed);
-            }
             Some(RDKafkaErrorCode::AllBrokersDown) => self.lost(reason),
             Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => {
                 tracing::debug!(%error, reason, "a Kafka broker can't be reached");
@@ -89,7 +78,20 @@ impl ProducerContext for Link {
                 self.found();
                 delivery.acknowledge();
             }
-            Err((error, _)) => delivery.fail(1, error),
+            Err((error, _)) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                    self.lost("a record was not acknowledged in time");
+                }
+                delivery.fail(1, unusual(error));
+            }
         }
+    }
+}
+
+/// A failure to look into, and not just a log that is away or a queue that is full: those come by the thousand.
+pub fn unusual(error: &KafkaError) -> Option<String> {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::QueueFull) => None,
+        _ => Some(error.to_string()),
     }
 }

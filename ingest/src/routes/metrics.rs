@@ -5,7 +5,7 @@ mod answer;
 use crate::{
     Edge,
     admission::Reservation,
-    body,
+    body::{self, Incoming},
     content::{Content, Encoding},
     decode::decode,
     delivery::{Delivery, Outcome},
@@ -14,8 +14,8 @@ use crate::{
 };
 use answer::Answer;
 use axum::{
-    body::Body,
     extract::{Request, State},
+    http::HeaderMap,
 };
 use chrono::Utc;
 use millrace_tenancy::{
@@ -24,29 +24,43 @@ use millrace_tenancy::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// Who is it, may they, is there room: only then is the body looked at.
 pub async fn ingest(State(edge): State<Edge>, request: Request) -> Result<Answer, ApiError> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let key = ApiKey::from_headers(&parts.headers)?;
-    let access = edge.authorize(&key).await?;
-    let _request = edge.enter()?;
-    let content = Content::of(&parts.headers)?;
-    let (mut parsed, in_flight) = edge.read(content, body, access).await?;
-    edge.spend(&key, parsed.count)?;
-    edge.reject_unknown(&access, &mut parsed).await?;
-    edge.metrics.count_rejected(parsed.rejections.count());
-    if parsed.is_empty() {
-        return Answer::without_records(parsed);
+    let mut body = Incoming::new(&parts.headers, body);
+    let answer = edge.ingest(&parts.headers, &mut body, started).await;
+    if answer.is_err() {
+        body.discard().await;
     }
-    let (outcome, rejections) = edge.deliver(parsed, in_flight).await?;
-    if outcome.unacknowledged == 0 {
-        edge.metrics.acknowledged_seconds.observe(started.elapsed().as_secs_f64());
-    }
-    Answer::new(outcome, rejections)
+    answer
 }
 
 impl Shared {
+    /// Who is it, may they, is there room: only then is the body looked at.
+    async fn ingest(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+        started: Instant,
+    ) -> Result<Answer, ApiError> {
+        let key = ApiKey::from_headers(headers)?;
+        let access = self.authorize(&key).await?;
+        let _request = self.enter()?;
+        let content = Content::of(headers)?;
+        let (mut parsed, in_flight) = self.read(content, body, access).await?;
+        self.spend(&key, parsed.count)?;
+        self.reject_unknown(&access, &mut parsed).await?;
+        self.metrics.count_rejected(parsed.rejections.count());
+        if parsed.is_empty() {
+            return Answer::without_records(parsed);
+        }
+        let (outcome, rejections) = self.deliver(parsed, in_flight).await?;
+        if outcome.unacknowledged == 0 {
+            self.metrics.acknowledged_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        Answer::new(outcome, rejections)
+    }
+
     async fn authorize(&self, key: &ApiKey) -> Result<Access, ApiError> {
         let access = key.access(&self.directory).await?;
         if !access.ingest {
@@ -75,13 +89,13 @@ impl Shared {
     async fn read(
         &self,
         content: Content,
-        body: Body,
+        body: &mut Incoming,
         access: Access,
     ) -> Result<(Parsed, Reservation), ApiError> {
         let mut in_flight = self.bytes.reserve(0).ok_or_else(body::busy)?;
         let limits =
             body::Limits { bytes_max: self.settings.body_bytes_max, timeout: self.settings.body_timeout() };
-        let bytes = body::read(body, limits, &mut in_flight).await?;
+        let bytes = body.read(limits, &mut in_flight).await?;
         let rules = self.rules(access);
         // How large a compressed body is shows too late.
         let size = if content.encoding == Encoding::Identity { bytes.len() } else { usize::MAX };

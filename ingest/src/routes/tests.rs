@@ -48,7 +48,7 @@ impl Log for ScriptedLog {
             } else if self.silent {
                 self.unheard.lock().expect("the deliveries").push(Arc::clone(delivery));
             } else {
-                delivery.fail(1, "told to fail");
+                delivery.fail(1, Some("told to fail".to_owned()));
             }
         }
     }

@@ -93,11 +93,6 @@ impl Chunk {
             || self.since.is_some_and(|since| now.saturating_duration_since(since) >= limits.age)
     }
 
-    /// How long until its age makes it due.
-    pub fn patience(&self, limits: &Limits, now: Instant) -> Duration {
-        self.since.map_or(limits.age, |since| limits.age.saturating_sub(now.saturating_duration_since(since)))
-    }
-
     /// The records of each data file, by time.
     pub fn groups(&mut self) -> Vec<(Group, &[Row])> {
         self.rows.sort_unstable_by_key(|row| (row.group(), row.metric.completed_at, row.offset));

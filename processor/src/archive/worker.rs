@@ -177,7 +177,7 @@ impl Archive {
         let lookups = futures::stream::iter(bounds)
             .map(|(number, bounds)| async move {
                 let source = Source { topic: member.topic().to_owned(), partition: number };
-                let newest = self.shelf.newest(&source, NextOffset::exclusive(i64::MAX)).await?;
+                let newest = self.shelf.newest(&source, bounds.end).await?;
                 let next = newest.map_or(NextOffset::START, |manifest| manifest.next());
                 let topic = source.topic.clone();
                 if next > bounds.end {

@@ -147,8 +147,12 @@ impl<'a> Worker<'a> {
         let mut deadline = Instant::now() + POLL_WAIT;
         while messages.len() < records_max && bytes < CHUNK_BYTES_MAX {
             let polled = self.client.consumer.poll(deadline.saturating_duration_since(Instant::now()));
-            // The callbacks run inside poll: what it returns belongs to the assignment after them.
-            self.follow_assignment()?;
+            // The callbacks run inside poll: what it returns belongs to the assignment after them, what was there before
+            // is read again from the committed offset, by whoever owns the partition now.
+            let changed = self.follow_assignment()?;
+            if !changed.is_empty() {
+                messages.retain(|message: &BorrowedMessage<'_>| !changed.contains(&message.partition()));
+            }
             match polled {
                 Some(Ok(message)) => {
                     if messages.is_empty() {
@@ -172,16 +176,18 @@ impl<'a> Worker<'a> {
         Ok(messages)
     }
 
-    fn follow_assignment(&mut self) -> Result<(), StageError> {
+    /// The partitions that came or went.
+    fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
+        let mut changed = Vec::new();
         for event in self.client.consumer.context().take() {
-            match event {
-                Assignment::Assigned(partitions) => {
-                    partitions.into_iter().try_for_each(|p| self.restore(p))?
-                }
+            match &event {
+                Assignment::Assigned(partitions) => partitions.iter().try_for_each(|p| self.restore(*p))?,
                 Assignment::Revoked(partitions) => self.sources.retain(|p, _| !partitions.contains(p)),
             }
+            let (Assignment::Assigned(partitions) | Assignment::Revoked(partitions)) = event;
+            changed.extend(partitions);
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Reads back what the duplicate memory of a partition must hold.

@@ -1,11 +1,14 @@
-//! The files of a workspace, newest folder first, listed no further than they are wanted. Layout:
+//! The files of a workspace, the last written first, listed folder by folder no further than they are wanted. Layout:
 //! `workspace={uuid}/date=YYYY-MM-DD/hour=HH/{topic}-{partition}-{from}-{to}.parquet`.
 
 use super::Error;
-use millrace_schemas::WorkspaceId;
+use millrace_schemas::{EventTime, WorkspaceId};
 use object_store::{ListResult, ObjectMeta, ObjectStore, path::Path};
 use std::sync::Arc;
 use url::Url;
+
+/// A query that completed at the end of an hour arrived in the next one, so one hour is not enough.
+const HOURS_LEAST: usize = 2;
 
 /// Where the archive is.
 pub struct Place {
@@ -21,8 +24,9 @@ pub struct Newest<'a> {
     place: &'a Place,
     /// Folders still to be listed, the next one last.
     folders: Vec<Folder>,
-    /// Files listed and not handed out yet, the next one last.
-    files: Vec<Path>,
+    /// Files listed and not handed out yet, the last written last.
+    files: Vec<ObjectMeta>,
+    hours_listed: usize,
 }
 
 /// A folder, by its level.
@@ -35,20 +39,26 @@ enum Folder {
 impl<'a> Newest<'a> {
     pub fn of(place: &'a Place, workspace: WorkspaceId) -> Self {
         let folder = place.folder.clone().join(format!("workspace={workspace}"));
-        Self { place, folders: vec![Folder::Workspace(folder)], files: Vec::new() }
+        Self { place, folders: vec![Folder::Workspace(folder)], files: Vec::new(), hours_listed: 0 }
     }
 
     /// The URLs of the next files, up to `most`; empty when there are no more.
     pub async fn next(&mut self, most: usize) -> Result<Vec<String>, Error> {
-        while self.files.len() < most {
+        while self.files.len() < most || self.hours_listed < HOURS_LEAST {
             let Some(folder) = self.folders.pop() else { break };
             self.open(folder).await?;
         }
         let rest = self.files.len() - most.min(self.files.len());
-        Ok(self.files.drain(rest..).rev().map(|file| self.place.url(&file)).collect())
+        Ok(self.files.drain(rest..).rev().map(|file| self.place.url(&file.location)).collect())
     }
 
-    /// What is in a folder comes before the folders that still wait, and after the files that do.
+    /// Whether a file that is listed but not handed out was written at `time` or later: only such a one can hold
+    /// records that arrived since.
+    pub fn any_written_since(&self, time: EventTime) -> bool {
+        self.files.last().is_some_and(|file| EventTime::from(file.last_modified) >= time)
+    }
+
+    /// What is in a folder comes before the folders that still wait.
     async fn open(&mut self, folder: Folder) -> Result<(), Error> {
         match folder {
             Folder::Workspace(path) => {
@@ -60,9 +70,11 @@ impl<'a> Newest<'a> {
                 self.folders.extend(hours.map(Folder::Hour));
             }
             Folder::Hour(path) => {
-                let newer = std::mem::take(&mut self.files);
-                self.files = parquet_files(self.place.list(&path).await?);
-                self.files.extend(newer);
+                self.files.extend(parquet_files(self.place.list(&path).await?));
+                self.files.sort_unstable_by(|a, b| {
+                    (a.last_modified, &a.location).cmp(&(b.last_modified, &b.location))
+                });
+                self.hours_listed += 1;
             }
         }
         Ok(())
@@ -77,12 +89,8 @@ fn subfolders(list: ListResult, name: &'static str) -> impl Iterator<Item = Path
     folders.into_iter()
 }
 
-/// The last written last.
-fn parquet_files(list: ListResult) -> Vec<Path> {
-    let mut files = list.objects;
-    files.retain(|file| file.location.extension() == Some("parquet"));
-    files.sort_unstable_by(|a, b| (a.last_modified, &a.location).cmp(&(b.last_modified, &b.location)));
-    files.into_iter().map(|ObjectMeta { location, .. }| location).collect()
+fn parquet_files(list: ListResult) -> impl Iterator<Item = ObjectMeta> {
+    list.objects.into_iter().filter(|file| file.location.extension() == Some("parquet"))
 }
 
 impl Place {

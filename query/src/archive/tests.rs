@@ -85,7 +85,7 @@ async fn an_empty_archive_has_nothing() {
 }
 
 #[tokio::test]
-async fn the_newest_hours_come_first_and_no_more_are_opened_than_needed() {
+async fn the_newest_come_first_and_a_limit_on_files_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "date=2026-01-09/hour=23/m-0-1-3", WORKSPACE, &[1, 2, 3]);
     write(folder.path(), "date=2026-01-10/hour=00/m-0-4-5", WORKSPACE, &[4, 5]);
@@ -97,6 +97,11 @@ async fn the_newest_hours_come_first_and_no_more_are_opened_than_needed() {
     assert_eq!(newest(&archive, 100, None).await, (vec![8, 7, 6, 5, 4, 3, 2, 1], true));
     assert_eq!(newest(&archive, 2, Some(5)).await, (vec![5, 4], true));
     assert_eq!(newest(&open(folder.path(), 1), 100, None).await, (vec![8, 7, 6], false));
+    assert_eq!(
+        newest(&open(folder.path(), 1), 2, None).await,
+        (vec![8, 7], false),
+        "a file written later was not opened"
+    );
     assert_eq!(newest(&open(folder.path(), 3), 100, None).await.1, true);
 }
 

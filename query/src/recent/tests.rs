@@ -70,7 +70,7 @@ fn only_what_came_since_all_partitions_are_read_is_unbroken() {
     assert_eq!(recent.newest(workspace(7)).unbroken, 3);
     recent.begins_at(EventTime::from_millis(20));
     recent.begins_at(EventTime::from_millis(15));
-    assert_eq!(recent.newest(workspace(7)).unbroken, 2);
+    assert_eq!(recent.newest(workspace(7)).unbroken, 1);
 }
 
 #[test]

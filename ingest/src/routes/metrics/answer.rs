@@ -61,17 +61,17 @@ impl IntoResponse for Answer {
 }
 
 fn unacknowledged(outcome: Outcome) -> ApiError {
-    let Outcome { acknowledged, unacknowledged, first_failure } = outcome;
+    let Outcome { acknowledged, unacknowledged, unusual_failure } = outcome;
     let message = format!(
         "The log acknowledged {acknowledged} of {} events in time. Send the request again: an event with the same id is \
          counted once",
         acknowledged + unacknowledged
     );
-    let cause = first_failure.unwrap_or_else(|| "no answer within the delivery timeout".to_owned());
-    ApiError::unavailable(message, BUSY_RETRY)
+    let error = ApiError::unavailable(message, BUSY_RETRY)
         .with("ingested", acknowledged)
-        .with("unacknowledged", unacknowledged)
-        .caused_by(cause)
+        .with("unacknowledged", unacknowledged);
+    // That the log is away is said once, where it is noticed, and not for each request.
+    unusual_failure.into_iter().fold(error, ApiError::caused_by)
 }
 
 pub fn too_fast(wait: Duration) -> ApiError {

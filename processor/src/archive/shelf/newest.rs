@@ -28,7 +28,7 @@ impl Shelf {
 
     /// Halves the range in which it may be. Stores list names in no promised order, so a page that isn't whole only
     /// tells that there are later ones than any other known.
-    async fn newest_from(&self, source: &Source, end: NextOffset) -> Result<Option<i64>, Error> {
+    pub(super) async fn newest_from(&self, source: &Source, end: NextOffset) -> Result<Option<i64>, Error> {
         let mut page = self.page(source, -1).await?;
         let (mut known, mut beyond) = (page.newest, end.get());
         let mut after;

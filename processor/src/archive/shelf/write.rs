@@ -68,7 +68,7 @@ impl Shelf {
     }
 
     /// No part of the object is seen before all of it is there.
-    async fn put_data(&self, path: &str, bytes: Bytes) -> Result<(), Error> {
+    pub(super) async fn put_data(&self, path: &str, bytes: Bytes) -> Result<(), Error> {
         let location = self.location.path(path);
         let put = async {
             if bytes.len() <= 2 * PART_BYTES {

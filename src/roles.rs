@@ -1,0 +1,112 @@
+//! The roles as processes: all in one (`up`), or one each. Waits for the log and the database, prepares both, starts the
+//! services, and ends them so that nothing acknowledged is lost.
+
+mod banner;
+mod plan;
+mod running;
+mod server;
+mod startup;
+
+pub use plan::{Ingest, Plan, Processor, Query, Up};
+
+use crate::ops::{Checks, Ops, Phase};
+use banner::Banner;
+use millrace_tenancy::Directory;
+use prometheus::Registry;
+use rdkafka::error::KafkaError;
+use running::Running;
+use server::Server;
+use sqlx::PgPool;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the settings of the log")]
+    Log(#[from] millrace_log::SettingsError),
+    #[error("opening the database")]
+    Database(#[source] millrace_tenancy::Error),
+    #[error("preparing the database")]
+    Prepare(#[source] millrace_tenancy::Error),
+    #[error("preparing the log")]
+    Topics(#[source] Box<millrace_log::TopicsError>),
+    #[error("starting the readiness checks")]
+    Checks(#[source] KafkaError),
+    #[error("registering metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    #[error("starting the ingest edge")]
+    Ingest(#[source] millrace_ingest::Error),
+    #[error("starting the query service")]
+    Query(#[source] millrace_query::Error),
+    #[error("--archive-url {0}")]
+    ArchiveUrl(String),
+    #[error("the processor failed")]
+    Processor(#[source] Box<millrace_processor::Error>),
+    #[error("the processor ended though nobody asked it to")]
+    ProcessorEnded,
+    #[error("the processor did not end within {0} s")]
+    ProcessorStuck(u64),
+    #[error("a role died")]
+    Task(#[from] tokio::task::JoinError),
+    #[error("writing to standard output")]
+    Stdout(#[source] io::Error),
+}
+
+/// What the roles share.
+pub struct Shared {
+    pub plan: Plan,
+    pub pool: PgPool,
+    pub directory: Directory,
+    pub registry: Registry,
+    pub ops: Arc<Ops>,
+}
+
+/// Runs what `plan` names until `shutdown`, or until one of them can't go on.
+pub async fn run(plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
+    tracing::info!(settings = ?plan, "starting");
+    plan.installation.log.validate()?;
+    let listener = server::bind(&plan.listen).await?;
+    let shared = share(plan).await?;
+    let mut server = Server::start(listener, Arc::clone(&shared.ops))?;
+    let prepared = tokio::select! {
+        prepared = startup::prepare(&shared, &shutdown) => prepared?,
+        ended = server.ended() => return Err(ended.into()),
+    };
+    if !prepared {
+        return Ok(());
+    }
+    let mut running = Running::start(&shared)?;
+    server.open(running.router());
+    shared.ops.set_phase(Phase::Running);
+    announce(&shared, &server)?;
+    let result = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        ended = server.ended() => Err(ended.into()),
+        ended = running.ended() => Err(ended),
+    };
+    if result.is_err() {
+        tracing::error!("a role failed: ending the others");
+    }
+    shared.ops.set_phase(Phase::Stopping);
+    let closed = running.close(server).await;
+    tracing::info!("ended");
+    result.and(closed)
+}
+
+async fn share(plan: Plan) -> Result<Shared, Error> {
+    let pool = plan.installation.store.connect().await.map_err(Error::Database)?;
+    let registry = Registry::new();
+    let checks = Checks::new(pool.clone(), &plan.installation.log).map_err(Error::Checks)?;
+    let ops = Arc::new(Ops::new(registry.clone(), checks)?);
+    Ok(Shared { directory: Directory::new(pool.clone()), plan, pool, registry, ops })
+}
+
+fn announce(shared: &Shared, server: &Server) -> Result<(), Error> {
+    let banner = Banner::new(shared, server.address());
+    writeln!(io::stdout(), "{banner}").map_err(Error::Stdout)
+}

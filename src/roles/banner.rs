@@ -1,0 +1,153 @@
+//! What a person is told once all runs: where things listen, and what to try.
+
+use super::{Shared, startup::database_name};
+use crate::ops::VERSION;
+use millrace_log::LogSettings;
+use millrace_tenancy::{ADMIN_KEY, SERVICE, WORKSPACE, WORKSPACE_KEY};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+pub struct Banner {
+    roles: Vec<&'static str>,
+    address: SocketAddr,
+    log: LogSettings,
+    database: String,
+    archive: Option<String>,
+    dev: bool,
+}
+
+impl Banner {
+    pub fn new(shared: &Shared, address: SocketAddr) -> Self {
+        let plan = &shared.plan;
+        let kept = plan.processor.as_ref().is_none_or(|processor| !processor.archive.no_archive);
+        let of_query = plan.query.as_ref().map(|(_, archive)| archive.url.clone());
+        let of_processor = || plan.processor.as_ref().map(|processor| processor.archive.archive_url.clone());
+        Self {
+            roles: plan.roles(),
+            address: reachable(address),
+            log: plan.installation.log.clone(),
+            database: database_name(&shared.pool),
+            archive: of_query.or_else(of_processor).filter(|_| kept),
+            dev: plan.installation.dev,
+        }
+    }
+
+    fn runs(&self, role: &str) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn routes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = format!("http://{}", self.address);
+        if self.runs("ingest") {
+            writeln!(f, "  ingest     POST {url}/api/v1/metrics/ingest")?;
+        }
+        if self.runs("query") {
+            writeln!(f, "  query      GET  {url}/api/v1/workspaces/{{id}}/aggregations")?;
+            writeln!(f, "             GET  {url}/api/v1/workspaces/{{id}}/metrics")?;
+            writeln!(f, "  live feed       ws://{}/api/v1/workspaces/{{id}}/ws", self.address)?;
+        }
+        writeln!(f, "  operation  GET  {url}/health  /ready  /metrics")
+    }
+
+    fn stores(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topics = self.log.topics();
+        writeln!(f, "  log        {}", self.log.brokers)?;
+        writeln!(
+            f,
+            "             topics {} {} {} {}",
+            topics.metrics, topics.partials, topics.aggregates, topics.dead_letters
+        )?;
+        writeln!(f, "  database   {}", self.database)?;
+        self.archive.as_ref().map_or(Ok(()), |archive| writeln!(f, "  archive    {archive}"))
+    }
+
+    fn development(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\ndevelopment (--dev: anyone may use these keys)")?;
+        writeln!(f, "  workspace  {WORKSPACE}")?;
+        writeln!(f, "  service    {SERVICE}")?;
+        writeln!(f, "  its key    {WORKSPACE_KEY}")?;
+        writeln!(f, "  admin key  {ADMIN_KEY}")?;
+        let url = format!("http://{}", self.address);
+        writeln!(f, "\ntry")?;
+        if self.runs("ingest") {
+            writeln!(f, "  {RECORD}\n  curl {url}/api/v1/metrics/ingest -H 'Authorization: Bearer {WORKSPACE_KEY}' \\")?;
+            writeln!(f, "    -H 'Content-Type: application/json' -d \"{{\\\"metrics\\\":[$(record)]}}\"")?;
+            writeln!(f, "  record | kcat -P -b {} -t {}", self.log.brokers, self.log.topics().metrics)?;
+        }
+        if self.runs("query") {
+            writeln!(f, "  curl -H 'Authorization: Bearer {WORKSPACE_KEY}' \\")?;
+            writeln!(f, "    '{url}/api/v1/workspaces/{WORKSPACE}/aggregations?window=5s'")?;
+        }
+        Ok(())
+    }
+}
+
+/// A shell function that prints a record of this moment.
+const RECORD: &str = concat!(
+    r#"record() { t=$(date -u +%FT%TZ); printf '{"id":"%s","workspace_id":"550e8400-e29b-41d4-a716-446655440000","#,
+    r#""service_id":"550e8400-e29b-41d4-a716-446655440001","query_text":"SELECT 1","status":"success","#,
+    r#""duration_ms":1.5,"started_at":"%s","completed_at":"%s"}\n' "$(uuidgen)" "$t" "$t"; }"#
+);
+
+/// An address that listens on all interfaces is shown as this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+    } else {
+        address
+    }
+}
+
+impl fmt::Display for Banner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Millrace {VERSION} is running: {}\n", self.roles.join(", "))?;
+        self.routes(f)?;
+        self.stores(f)?;
+        if self.dev {
+            self.development(f)?;
+        }
+        writeln!(f, "\nCtrl-C or SIGTERM ends it.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn banner(roles: &[&'static str], dev: bool) -> String {
+        let log = LogSettings {
+            brokers: "k:9092".to_owned(),
+            topic_prefix: "millrace.".to_owned(),
+            topic_partitions: 4,
+            topic_replication: -1,
+            properties: vec!["sasl.password=secret".to_owned()],
+        };
+        let address = reachable("0.0.0.0:3000".parse().expect("an address"));
+        let archive = Some("file:///data".to_owned());
+        Banner { roles: roles.to_vec(), address, log, database: "h:5432/d".to_owned(), archive, dev }.to_string()
+    }
+
+    #[test]
+    fn says_where_each_role_is() {
+        let text = banner(&["ingest", "query", "processor"], false);
+        for part in ["http://127.0.0.1:3000/api/v1/metrics/ingest", "millrace.partials", "h:5432/d", "file:///data"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!banner(&["processor"], false).contains("/api/"));
+    }
+
+    #[test]
+    fn keys_are_shown_in_development_only() {
+        assert!(!banner(&["ingest", "query"], false).contains("key"));
+        let text = banner(&["ingest", "query"], true);
+        assert!(text.contains(ADMIN_KEY) && text.contains("kcat -P -b k:9092 -t millrace.metrics"));
+        assert!(!text.contains("secret"));
+    }
+
+    #[test]
+    fn the_record_to_try_names_the_development_workspace() {
+        assert!(RECORD.contains(&WORKSPACE.to_string()) && RECORD.contains(&SERVICE.to_string()));
+    }
+}

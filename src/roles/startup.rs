@@ -1,0 +1,58 @@
+//! Before the services start: the log and the database answer, and hold what the services need.
+
+use super::{Error, Shared};
+use millrace_log::{ensure_topics, wait_until_reachable};
+use millrace_tenancy::{migrate, seed_development};
+use sqlx::PgPool;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const DATABASE_PAUSE: Duration = Duration::from_millis(500);
+/// Between two warnings that the database does not answer.
+const WARNING_INTERVAL: Duration = Duration::from_secs(3);
+
+/// False when `shutdown` came first.
+pub async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<bool, Error> {
+    let log = &shared.plan.installation.log;
+    let topics_failed = |error| Error::Topics(Box::new(error));
+    let (log_answers, database_answers) =
+        tokio::join!(wait_until_reachable(log, shutdown), wait_for_database(&shared.pool, shutdown));
+    if !(log_answers.map_err(topics_failed)? && database_answers) {
+        return Ok(false);
+    }
+    ensure_topics(log).await.map_err(topics_failed)?;
+    migrate(&shared.pool).await.map_err(Error::Prepare)?;
+    if shared.plan.installation.dev {
+        seed_development(&shared.pool).await.map_err(Error::Prepare)?;
+    }
+    Ok(true)
+}
+
+/// Waits until the database answers, telling every few seconds that it waits; false when `shutdown` came first.
+async fn wait_for_database(pool: &PgPool, shutdown: &CancellationToken) -> bool {
+    let started = Instant::now();
+    let mut warned_at: Option<Instant> = None;
+    loop {
+        let answer = tokio::select! {
+            () = shutdown.cancelled() => return false,
+            answer = sqlx::query("SELECT 1").execute(pool) => answer,
+        };
+        let Err(error) = answer else { return true };
+        if warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+            warned_at = Some(Instant::now());
+            let (database, waited_s) = (database_name(pool), started.elapsed().as_secs());
+            tracing::warn!(database, waited_s, %error, "the database does not answer yet; waiting");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return false,
+            () = tokio::time::sleep(DATABASE_PAUSE) => {}
+        }
+    }
+}
+
+/// `host:port/name`: no secret in it.
+pub fn database_name(pool: &PgPool) -> String {
+    let options = pool.connect_options();
+    let name = options.get_database().unwrap_or_default();
+    format!("{}:{}/{name}", options.get_host(), options.get_port())
+}
