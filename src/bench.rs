@@ -84,7 +84,8 @@ async fn measure(bench: &ProcessorBench) -> anyhow::Result<Report> {
 
     let log = bench.log.clone();
     let limit = tokio::task::spawn_blocking(move || drain::run(&log, u64::from(records))).await??;
-    let components = Components { log: bench.log.clone(), pool, directory, registry: prometheus::Registry::new() };
+    let components =
+        Components { log: bench.log.clone(), pool, directory, registry: prometheus::Registry::new() };
     let drained = processor(bench, components).await?;
     let millions = f64::from(records) / 1e6;
     Ok(Report {
@@ -138,12 +139,13 @@ fn counted(registry: &prometheus::Registry) -> u64 {
     let counts = verdicts.into_iter().flat_map(|family| family.get_metric());
     let counted = counts.filter(|metric| metric.get_label().iter().any(|label| label.value() == "counted"));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
-    counted.map(|metric| metric.get_counter().value() as u64).sum()
+    counted.map(|metric| metric.get_counter().get_value() as u64).sum()
 }
 
 async fn remove_topics(log: &LogSettings) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = log.client().create()?;
-    let names: Vec<String> = log.topics().specs(log.topic_partitions).into_iter().map(|spec| spec.name).collect();
+    let names: Vec<String> =
+        log.topics().specs(log.topic_partitions).into_iter().map(|spec| spec.name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for removed in admin.delete_topics(&names, &AdminOptions::new()).await? {
         removed.map_err(|(topic, code)| anyhow::anyhow!("removing {topic}: {code}"))?;
@@ -164,7 +166,11 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         "{:<34} {:>12.0} {:>18.2} {:>12}",
         "plain librdkafka drain, 2 threads", report.limit_records_per_s, report.limit_cpu_s_per_million, "-"
     );
-    println!("{:<34} {:>11.0}%", "share of the limit", 100.0 * report.records_per_s / report.limit_records_per_s);
+    println!(
+        "{:<34} {:>11.0}%",
+        "share of the limit",
+        100.0 * report.records_per_s / report.limit_records_per_s
+    );
     if json {
         println!("{}", serde_json::to_string(report)?);
     }

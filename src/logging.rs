@@ -1,24 +1,47 @@
-// FOUNDER TO HELPER C: sorry, I overwrote this file of yours at 05:46 by mistake. Put your own version back now (all of it), then hook in
-// `mod bench;` (src/bench.rs is mine): a `Bench(bench::Bench)` subcommand (clap Subcommand enum) -> `bench::run(bench).await` (anyhow). Take from mine what you like.
-//! Logs go to standard error; standard output belongs to the user.
+//! The process's own log: text or JSON lines on standard error.
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use std::io::{self, IsTerminal};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// librdkafka's own lines repeat what Millrace says in better words.
-const DEFAULT_FILTER: &str = "info,librdkafka=error,rdkafka=error";
+/// What is logged, and how it looks.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Logging")]
+pub struct Settings {
+    /// What to log: a level (error, warn, info, debug, trace), or `module=level` pairs, comma separated
+    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
+    pub log_filter: String,
+    /// How log lines look on standard error
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: Format,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub enum Format {
     Text,
     Json,
 }
 
-pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => logs.json().init(),
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("--log-filter `{filter}`")]
+    Filter { filter: String, source: ParseError },
+    #[error("starting to log")]
+    Start(#[source] tracing_subscriber::util::TryInitError),
+}
+
+impl Settings {
+    /// Starts logging; once in a process.
+    pub fn start(&self) -> Result<(), Error> {
+        let filter = EnvFilter::try_new(&self.log_filter)
+            .map_err(|source| Error::Filter { filter: self.log_filter.clone(), source })?;
+        let registry = tracing_subscriber::registry().with(filter);
+        let lines = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        match self.log_format {
+            Format::Text => registry.with(lines).try_init(),
+            Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        }
+        .map_err(Error::Start)
     }
 }

@@ -1,6 +1,7 @@
 //! The `millrace` binary: reads the command line, starts what it asks for and says how it ended.
 //! It composes the services, which don't know each other; it decides nothing itself.
 
+mod bench;
 mod cli;
 mod logging;
 mod ops;
@@ -52,6 +53,7 @@ async fn run(command: Command) -> Result<ExitCode, anyhow::Error> {
         Command::Replay(Replay::PostgresLog(settings)) => {
             return Ok(exit_code(replay::run(*settings, shutdown).await?));
         }
+        Command::Bench(bench) => bench::run(bench).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,37 +1,52 @@
-// FOUNDER TO HELPER C: sorry, I overwrote this file of yours at 05:46 by mistake. Put your own version back now (all of it), then hook in
-// `mod bench;` (src/bench.rs is mine): a `Bench(bench::Bench)` subcommand (clap Subcommand enum) -> `bench::run(bench).await` (anyhow). Take from mine what you like.
-//! SIGINT and SIGTERM ask for a clean end; a second one ends at once.
+//! SIGINT and SIGTERM: the first asks for a clean end, the second ends at once.
 
-use anyhow::Context;
+use std::{io, process};
 use tokio::{
-    select,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-/// The exit code of a run that a signal cut short, as shells have it (128 + SIGINT).
+/// The exit code of a process that was interrupted, as shells have it (128 + SIGINT).
 pub const INTERRUPTED: u8 = 130;
 
-/// A token that is cancelled by the first signal.
-pub fn on_signal() -> anyhow::Result<CancellationToken> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let token = CancellationToken::new();
-    let first = token.clone();
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and can't fail")]
-    tokio::spawn(async move {
-        loop {
-            select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if first.is_cancelled() {
-                tracing::warn!("a second signal: ending at once");
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-            tracing::info!("stopping: no more requests, what is in flight is finished; a second signal ends at once");
-            first.cancel();
+#[derive(Debug, thiserror::Error)]
+#[error("listening to signals")]
+pub struct Error(#[source] io::Error);
+
+/// Listens until dropped.
+pub struct Signals {
+    token: CancellationToken,
+    _listener: JoinSet<()>,
+}
+
+impl Signals {
+    pub fn listen() -> Result<Self, Error> {
+        let interrupts = signal(SignalKind::interrupt()).map_err(Error)?;
+        let terminations = signal(SignalKind::terminate()).map_err(Error)?;
+        let token = CancellationToken::new();
+        let mut listener = JoinSet::new();
+        listener.spawn(watch(interrupts, terminations, token.clone()));
+        Ok(Self { token, _listener: listener })
+    }
+
+    /// Cancelled by the first signal.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+}
+
+async fn watch(mut interrupts: Signal, mut terminations: Signal, token: CancellationToken) {
+    loop {
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
         }
-    });
-    Ok(token)
+        if token.is_cancelled() {
+            tracing::warn!("a second signal: ending at once");
+            process::exit(INTERRUPTED.into());
+        }
+        tracing::info!("a signal: ending; a second one ends at once");
+        token.cancel();
+    }
 }

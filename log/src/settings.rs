@@ -67,47 +67,58 @@ impl LogSettings {
         }
     }
 
-    /// What every client shares; the user's own properties win.
+    /// What every client shares.
     pub fn client(&self) -> ClientConfig {
+        let mut config = self.base();
+        self.add_properties(&mut config);
+        config
+    }
+
+    fn base(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "millrace")
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// The user's own properties win, but for those that the promises rest on.
+    fn add_properties(&self, config: &mut ClientConfig) {
         for (name, value) in self.properties.iter().filter_map(|property| property.split_once('=')) {
             config.set(name, value);
         }
-        config
     }
 
     /// A reader of committed records that never commits by itself. It has no group unless the caller sets `group.id`
     /// (librdkafka wants one to be named even where partitions are assigned by hand).
     pub fn consumer(&self, group: &str) -> ClientConfig {
-        let mut config = self.client();
+        let mut config = self.base();
         config
-            .set("group.id", self.name(group))
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "earliest")
             // The default of 1000 stalls a fast reader for a second whenever its queue fills.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "100");
+        self.add_properties(&mut config);
+        config
+            .set("group.id", self.name(group))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed");
         config
     }
 
     /// A producer whose deliveries are acknowledged by all in-sync replicas and never doubled by its own retries.
     /// A record that is not acknowledged within `delivery_timeout` fails.
     pub fn producer(&self, delivery_timeout: Duration) -> ClientConfig {
-        let mut config = self.client();
+        let mut config = self.base();
         config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("partitioner", "murmur2_random")
             .set("compression.type", "lz4")
             .set("linger.ms", "2")
             .set("message.timeout.ms", delivery_timeout.as_millis().to_string());
+        self.add_properties(&mut config);
+        config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");
         config
     }
 }

@@ -25,6 +25,7 @@ pub struct Measured {
 
 /// Reads and validates the bytes of one record of the `metrics` topic.
 pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
+    metric::require_object(bytes)?;
     let lean: Lean = sonic_rs::from_slice(bytes).map_err(|error| metric::explain(bytes, &error))?;
     lean.validate()?;
     let identity = Identity {

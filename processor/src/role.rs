@@ -1,6 +1,7 @@
 //! Composes the stages of the role and runs them until one fails or it is told to stop.
 
 use crate::{
+    archive::{self, ArchiveComponents, ArchiveMetrics},
     plan::{Plan, PlanError},
     settings::Settings,
     sink::{self, SinkComponents, SinkMetrics},
@@ -30,6 +31,10 @@ pub enum Error {
     Plan(#[from] PlanError),
     #[error("the sink of window rows")]
     Sink(#[from] sink::Error),
+    #[error("--archive-url")]
+    ArchiveUrl(#[from] archive::LocationError),
+    #[error("the archive")]
+    Archive(#[from] archive::Error),
     #[error("{stage}")]
     Stage {
         stage: &'static str,
@@ -53,6 +58,7 @@ pub async fn run(
     start_combine(&mut stages, &settings, &components, &plan, &stop)?;
     start_windows(&mut stages, &settings, &components, &plan, &stop)?;
     start_sink(&mut stages, &settings, &components, &stop)?;
+    start_archive(&mut stages, &settings, &components, &stop)?;
     finish(stages, &stop).await
 }
 
@@ -146,6 +152,30 @@ fn start_sink(
         instance: settings.instance_id.clone(),
     };
     let running = sink::run(sink, stop.clone());
+    stages.spawn(async { Ok(running.await?) });
+    Ok(())
+}
+
+fn start_archive(
+    stages: &mut Stages,
+    settings: &Settings,
+    components: &Components,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    if settings.archive.no_archive {
+        tracing::warn!("--no-archive: records are only as old as the log");
+        return Ok(());
+    }
+    let archive = ArchiveComponents {
+        log: components.log.clone(),
+        directory: components.directory.clone(),
+        location: archive::Location::open(&settings.archive.archive_url)?,
+        admission: settings.admission.clone(),
+        settings: settings.archive.clone(),
+        metrics: ArchiveMetrics::register(&components.registry)?,
+        instance: settings.instance_id.clone(),
+    };
+    let running = archive::run(archive, stop.clone());
     stages.spawn(async { Ok(running.await?) });
     Ok(())
 }

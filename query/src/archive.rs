@@ -142,6 +142,8 @@ impl Found {
     fn add(&mut self, records: Vec<Record>, wanted: Wanted) {
         self.records.extend(records);
         self.records.sort_unstable_by_key(|record| Reverse(record.arrival));
+        // After a crash the writer may have left the same records in two files.
+        self.records.dedup_by_key(|record| record.arrival);
         self.records.truncate(wanted.count);
     }
 

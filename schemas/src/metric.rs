@@ -105,6 +105,7 @@ impl QueryMetric {
 
     /// Reads and validates the bytes of one record of the `metrics` topic.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, FieldError> {
+        require_object(bytes)?;
         let metric: Self = sonic_rs::from_slice(bytes).map_err(|error| explain(bytes, &error))?;
         metric.validate().map(|()| metric)
     }
@@ -121,6 +122,16 @@ impl QueryMetric {
         )?;
         limit("tags", self.tags.len(), TAGS_MAX, "tags")?;
         self.tags.iter().try_for_each(|tag| limit("tags", tag.len(), TAG_BYTES_MAX, "bytes in one tag"))
+    }
+}
+
+/// serde would take an array for a struct, field by field.
+pub fn require_object(bytes: &[u8]) -> Result<(), FieldError> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
+            Err(FieldError::new("", "a record must be a JSON object"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -153,9 +164,11 @@ fn limit(field: &str, found: usize, max: usize, unit: &str) -> Result<(), FieldE
     Ok(())
 }
 
+type Check = fn(&Value) -> Result<(), serde_json::Error>;
+
 /// serde says what is wrong but, read from a value, not in which field: try the fields one by one.
 fn name_field(object: &serde_json::Map<String, Value>, error: &serde_json::Error) -> FieldError {
-    let checks: [(&str, bool, fn(&Value) -> Result<(), serde_json::Error>); 11] = [
+    let checks: [(&str, bool, Check); 11] = [
         ("id", true, check::<RecordId>),
         ("workspace_id", true, check::<WorkspaceId>),
         ("service_id", true, check::<ServiceId>),

@@ -1,10 +1,13 @@
 //! The limit: the same topic read by librdkafka alone, one poll a message, on two threads.
 
-use super::{STALL_MAX, usage::{Spent, Usage}};
+use super::{
+    STALL_MAX,
+    usage::{Spent, Usage},
+};
 use anyhow::{Context, ensure};
 use millrace_log::{LogSettings, partition_count};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
 use std::{
@@ -26,7 +29,9 @@ pub(super) fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
                 scope.spawn(move || drain(log, topic, thread, seen, records))
             })
             .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a drain panicked"))?)
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a drain panicked"))?)
     })?;
     usage.spent()
 }

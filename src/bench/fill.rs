@@ -3,9 +3,7 @@
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_log::LogSettings;
-use millrace_schemas::{
-    EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, key::record_key,
-};
+use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, key::record_key};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},

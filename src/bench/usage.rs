@@ -27,7 +27,11 @@ impl Usage {
     }
 
     pub(super) fn spent(&self) -> anyhow::Result<Spent> {
-        Ok(Spent { elapsed: self.started.elapsed(), cpu: cpu()?.saturating_sub(self.cpu), peak_rss_mb: peak_rss_mb()? })
+        Ok(Spent {
+            elapsed: self.started.elapsed(),
+            cpu: cpu()?.saturating_sub(self.cpu),
+            peak_rss_mb: peak_rss_mb()?,
+        })
     }
 }
 
@@ -38,7 +42,10 @@ fn cpu() -> anyhow::Result<Duration> {
 
 fn peak_rss_mb() -> anyhow::Result<f64> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM in /proc/self/status")?;
     let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes / 1024.0)
 }

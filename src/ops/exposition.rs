@@ -59,7 +59,9 @@ mod tests {
 
     fn registry() -> Registry {
         let registry = Registry::new();
-        for name in ["millrace_a_total", "queryvault_metrics_dropped_total", "queryvault_metrics_ingested_total"] {
+        for name in
+            ["millrace_a_total", "queryvault_metrics_dropped_total", "queryvault_metrics_ingested_total"]
+        {
             let counter = IntCounter::new(name, "Help").expect("a valid name");
             registry.register(Box::new(counter)).expect("new");
         }
@@ -83,7 +85,9 @@ mod tests {
                 "# TYPE process_resident_memory_bytes gauge",
             ]
         );
-        assert!(text.contains("\nqueryvault_metrics_dropped_total 0\n\n# HELP queryvault_buffer_depth Help\n"));
+        assert!(
+            text.contains("\nqueryvault_metrics_dropped_total 0\n\n# HELP queryvault_buffer_depth Help\n")
+        );
         assert!(text.ends_with("process_resident_memory_bytes 1000000000\n"), "{text}");
     }
 }

@@ -1,67 +1,68 @@
-// FOUNDER TO HELPER C: sorry, I overwrote this file of yours at 05:46 by mistake. Put your own version back now (all of it), then hook in
-// `mod bench;` (src/bench.rs is mine): a `Bench(bench::Bench)` subcommand (clap Subcommand enum) -> `bench::run(bench).await` (anyhow). Take from mine what you like.
-//! `process_*` metrics by Prometheus's own names, from Linux's /proc; absent on other systems.
+//! What the operating system says of this process, from Linux's `/proc`; elsewhere nothing.
 
-use prometheus::{
-    Counter, Gauge, Opts,
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
 use std::fs;
 
-/// Kernel ticks a second: fixed by Linux's user-space interface.
+/// Ticks a second of the times in `/proc` (USER_HZ): 100 on every Linux that Rust has a standard library for.
 const TICKS_PER_S: f64 = 100.0;
+const BYTES_PER_KIB: f64 = 1024.0;
 
-pub(super) struct Process {
-    cpu_seconds: Counter,
-    resident_bytes: Gauge,
-    start_seconds: Gauge,
+/// Each value is absent where the system doesn't tell it.
+#[derive(Debug, Default, PartialEq)]
+pub struct Usage {
+    pub cpu_s: Option<f64>,
+    pub resident_bytes: Option<f64>,
+    pub started_s: Option<f64>,
+    pub threads: Option<f64>,
 }
 
-impl Process {
-    pub(super) fn new() -> Result<Self, prometheus::Error> {
-        let start_seconds = Gauge::with_opts(Opts::new("process_start_time_seconds", "Start, Unix time in seconds"))?;
-        #[expect(clippy::cast_precision_loss, reason = "seconds of this age of the world")]
-        start_seconds.set(chrono::Utc::now().timestamp_millis() as f64 / 1000.0);
-        Ok(Self {
-            cpu_seconds: Counter::with_opts(Opts::new("process_cpu_seconds_total", "User and system CPU time in seconds"))?,
-            resident_bytes: Gauge::with_opts(Opts::new("process_resident_memory_bytes", "Resident memory in bytes"))?,
-            start_seconds,
-        })
+impl Usage {
+    pub fn now() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        parse(&read("/proc/self/stat"), &read("/proc/self/status"), &read("/proc/stat"))
     }
 }
 
-impl Collector for Process {
-    fn desc(&self) -> Vec<&Desc> {
-        [self.cpu_seconds.desc(), self.resident_bytes.desc(), self.start_seconds.desc()].concat()
-    }
+/// User and system time of all threads, if the system tells it.
+pub fn cpu_seconds() -> Option<f64> {
+    Usage::now().cpu_s
+}
 
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.start_seconds.collect();
-        if let Some(cpu) = cpu_seconds() {
-            self.cpu_seconds.inc_by((cpu - self.cpu_seconds.get()).max(0.0));
-            families.extend(self.cpu_seconds.collect());
-        }
-        if let Some(bytes) = resident_bytes() {
-            self.resident_bytes.set(bytes);
-            families.extend(self.resident_bytes.collect());
-        }
-        families
+fn parse(stat: &str, status: &str, system: &str) -> Usage {
+    // The second field is the name in parentheses, which may hold anything; those after it are numbered from 3.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<f64>().ok());
+    let (user, kernel, threads, started) = (number(14), number(15), number(20), number(22));
+    let booted_s = line(system, "btime ");
+    Usage {
+        cpu_s: user.zip(kernel).map(|(user, kernel)| (user + kernel) / TICKS_PER_S),
+        resident_bytes: line(status, "VmRSS:").map(|kib| kib * BYTES_PER_KIB),
+        started_s: started.zip(booted_s).map(|(started, booted_s)| booted_s + started / TICKS_PER_S),
+        threads,
     }
 }
 
-/// User and system time of all threads so far.
-pub(crate) fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is a name in parentheses that may hold blanks; utime and stime are the 14th and 15th.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: f64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-    Some(ticks / TICKS_PER_S)
+/// The number in the line that begins with `name`.
+fn line(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
-fn resident_bytes() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kilobytes * 1024.0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_linux_writes() {
+        let stat =
+            "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 9 0 12345 1000 25 18446744073709551615";
+        let status = "Name:\tmillrace\nVmRSS:\t    2048 kB\nThreads:\t9\n";
+        let usage = parse(stat, status, "cpu 1 2\nbtime 1700000000\n");
+        let expected = Usage {
+            cpu_s: Some(2.0),
+            resident_bytes: Some(2_097_152.0),
+            started_s: Some(1_700_000_123.45),
+            threads: Some(9.0),
+        };
+        assert_eq!(usage, expected);
+        assert_eq!(parse("", "", ""), Usage::default());
+    }
 }

@@ -105,7 +105,9 @@ impl Checks {
         let check = match tokio::time::timeout(CHECK_LIMIT, query).await {
             Ok(Ok(_)) => Check::healthy("Connected"),
             Ok(Err(error)) => Check::unhealthy(format!("Connection failed: {error}")),
-            Err(_) => Check::unhealthy(format!("Connection failed: no answer in {} ms", CHECK_LIMIT.as_millis())),
+            Err(_) => {
+                Check::unhealthy(format!("Connection failed: no answer in {} ms", CHECK_LIMIT.as_millis()))
+            }
         };
         *last = Some(Answer { at: Instant::now(), check: check.clone() });
         check
@@ -142,8 +144,13 @@ fn ask_log(consumer: &BaseConsumer, topic: &str) -> Check {
 fn buffer_depth(registry: &Registry) -> u64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == BUFFER_DEPTH);
-    let value = family.and_then(|family| family.get_metric().first()).map(|metric| metric.get_gauge().value());
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a count, and none is that large")]
+    let value =
+        family.and_then(|family| family.get_metric().first()).map(|metric| metric.get_gauge().get_value());
+    #[expect(
+        clippy::cast_sign_loss,
+        clippy::cast_possible_truncation,
+        reason = "a count, and none is that large"
+    )]
     value.map_or(0, |value| value as u64)
 }
 

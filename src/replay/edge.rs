@@ -58,7 +58,8 @@ enum Failure {
 
 impl Edge {
     pub fn new(url: &Url, key: &str, shutdown: &CancellationToken) -> Result<Self, EdgeError> {
-        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
+        let client =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(REQUEST_TIMEOUT).build();
         Ok(Self {
             client: client.map_err(EdgeError::Client)?,
             base: url.as_str().trim_end_matches('/').to_owned(),
@@ -97,7 +98,8 @@ impl Edge {
         loop {
             let (wait, error) = match self.try_post(&url, body.clone()).await {
                 Ok(answer) => {
-                    return serde_json::from_slice(&answer).map_err(|source| EdgeError::Answer { url, source });
+                    return serde_json::from_slice(&answer)
+                        .map_err(|source| EdgeError::Answer { url, source });
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Again { wait, error }) => (wait.unwrap_or(pause), error),
@@ -112,8 +114,10 @@ impl Edge {
     }
 
     async fn try_post(&self, url: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let request = self.client.post(url).bearer_auth(&self.key).header(header::CONTENT_TYPE, "application/json");
-        let away = |source| Failure::Again { wait: None, error: EdgeError::Away { url: url.to_owned(), source } };
+        let request =
+            self.client.post(url).bearer_auth(&self.key).header(header::CONTENT_TYPE, "application/json");
+        let away =
+            |source| Failure::Again { wait: None, error: EdgeError::Away { url: url.to_owned(), source } };
         let response = request.body(body).send().await.map_err(away)?;
         let status = response.status();
         let wait = retry_after(response.headers());

@@ -106,7 +106,9 @@ fn timed_statement(message: &str) -> Option<(&str, &str)> {
 fn outcome(sqlstate: &str, message: &str) -> Status {
     if message.starts_with("canceling statement due to user request") {
         Status::Cancelled
-    } else if sqlstate == QUERY_CANCELED || message.starts_with("canceling statement due to statement timeout") {
+    } else if sqlstate == QUERY_CANCELED
+        || message.starts_with("canceling statement due to statement timeout")
+    {
         Status::Timeout
     } else {
         Status::Failed

@@ -46,7 +46,11 @@ impl Names {
     }
 
     /// The ids of a workspace and one of its services, created where nobody had that name.
-    pub async fn ids(&mut self, workspace: &str, service: &str) -> Result<(WorkspaceId, ServiceId), NamesError> {
+    pub async fn ids(
+        &mut self,
+        workspace: &str,
+        service: &str,
+    ) -> Result<(WorkspaceId, ServiceId), NamesError> {
         if !self.workspaces.contains_key(workspace) {
             let known = Known { id: self.source.workspace(workspace).await?, services: HashMap::new() };
             self.workspaces.insert(workspace.to_owned(), known);

@@ -55,7 +55,8 @@ impl Progress {
     }
 
     fn percent(&self) -> String {
-        let percent = |total: u64| format!("{:3}% ", self.bytes_read.get().saturating_mul(100) / total.max(1));
+        let percent =
+            |total: u64| format!("{:3}% ", self.bytes_read.get().saturating_mul(100) / total.max(1));
         self.bytes_total.map(percent).unwrap_or_default()
     }
 }

@@ -123,9 +123,11 @@ mod tests {
                 path
             })
             .collect();
-        let chunks: Vec<_> = read_all(&files).into_iter().map(|chunk| chunk.expect("files are read")).collect();
+        let chunks: Vec<_> =
+            read_all(&files).into_iter().map(|chunk| chunk.expect("files are read")).collect();
         assert_eq!(chunks.iter().map(|chunk| chunk.entries).sum::<usize>(), CHUNK_ENTRIES * 2 + 5);
-        let broken: Vec<_> = chunks.iter().flat_map(|chunk| &chunk.broken).map(|broken| broken.line).collect();
+        let broken: Vec<_> =
+            chunks.iter().flat_map(|chunk| &chunk.broken).map(|broken| broken.line).collect();
         assert_eq!(broken, [u64::try_from(CHUNK_ENTRIES).expect("small") * 2 + 1, 4]);
     }
 

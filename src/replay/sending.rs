@@ -1,15 +1,8 @@
 //! Turns statements into records, batches them, keeps the pace and hands them to the sink.
 
 use crate::replay::{
-    Error,
-    entry::Statement,
-    input::InputError,
-    names::Names,
-    pace::Pacer,
-    progress::Progress,
-    reading::Chunk,
-    sink::Sink,
-    summary::Tally,
+    Error, entry::Statement, input::InputError, names::Names, pace::Pacer, progress::Progress,
+    reading::Chunk, sink::Sink, summary::Tally,
 };
 use millrace_schemas::{QueryMetric, ServiceId, WorkspaceId};
 use std::time::{Duration, Instant};
@@ -74,7 +67,10 @@ impl Sender {
         sent.and(flushed).and(finished.map_err(Error::from))
     }
 
-    async fn send_all(&mut self, chunks: &mut mpsc::Receiver<Result<Chunk, InputError>>) -> Result<(), Error> {
+    async fn send_all(
+        &mut self,
+        chunks: &mut mpsc::Receiver<Result<Chunk, InputError>>,
+    ) -> Result<(), Error> {
         while let Some(chunk) = self.next(chunks).await {
             let mut chunk = chunk?;
             self.tally.add(&mut chunk);

@@ -29,7 +29,13 @@ pub struct Settings {
     #[arg(long, env = "TOPIC_PREFIX", default_value = "millrace.")]
     pub topic_prefix: String,
     /// A further librdkafka client property (may be repeated), for example `sasl.username=me`
-    #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = ';')]
+    #[arg(
+        long = "kafka-property",
+        env = "KAFKA_PROPERTIES",
+        hide_env_values = true,
+        value_name = "NAME=VALUE",
+        value_delimiter = ';'
+    )]
     pub kafka_properties: Vec<String>,
     /// The most records in one request to an edge
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -71,7 +77,11 @@ impl FromStr for Target {
             return Ok(Self::Log { brokers: brokers.to_owned(), topic });
         }
         let url = Url::parse(text).map_err(|_| invalid())?;
-        if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(Self::Edge(url)) } else { Err(invalid()) }
+        if matches!(url.scheme(), "http" | "https") && url.has_host() {
+            Ok(Self::Edge(url))
+        } else {
+            Err(invalid())
+        }
     }
 }
 

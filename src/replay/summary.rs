@@ -91,7 +91,13 @@ mod tests {
         for line in 1..=broken_lines {
             tally.add(&mut Chunk { entries: 2, statements: Vec::new(), broken: vec![broken(line)] });
         }
-        Summary { tally, counts, target: "there".to_owned(), elapsed: Duration::from_secs(2), interrupted: false }
+        Summary {
+            tally,
+            counts,
+            target: "there".to_owned(),
+            elapsed: Duration::from_secs(2),
+            interrupted: false,
+        }
     }
 
     #[test]

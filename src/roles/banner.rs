@@ -72,7 +72,10 @@ impl Banner {
         let url = format!("http://{}", self.address);
         writeln!(f, "\ntry")?;
         if self.runs("ingest") {
-            writeln!(f, "  {RECORD}\n  curl {url}/api/v1/metrics/ingest -H 'Authorization: Bearer {WORKSPACE_KEY}' \\")?;
+            writeln!(
+                f,
+                "  {RECORD}\n  curl {url}/api/v1/metrics/ingest -H 'Authorization: Bearer {WORKSPACE_KEY}' \\"
+            )?;
             writeln!(f, "    -H 'Content-Type: application/json' -d \"{{\\\"metrics\\\":[$(record)]}}\"")?;
             writeln!(f, "  record | kcat -P -b {} -t {}", self.log.brokers, self.log.topics().metrics)?;
         }
@@ -126,13 +129,16 @@ mod tests {
         };
         let address = reachable("0.0.0.0:3000".parse().expect("an address"));
         let archive = Some("file:///data".to_owned());
-        Banner { roles: roles.to_vec(), address, log, database: "h:5432/d".to_owned(), archive, dev }.to_string()
+        Banner { roles: roles.to_vec(), address, log, database: "h:5432/d".to_owned(), archive, dev }
+            .to_string()
     }
 
     #[test]
     fn says_where_each_role_is() {
         let text = banner(&["ingest", "query", "processor"], false);
-        for part in ["http://127.0.0.1:3000/api/v1/metrics/ingest", "millrace.partials", "h:5432/d", "file:///data"] {
+        for part in
+            ["http://127.0.0.1:3000/api/v1/metrics/ingest", "millrace.partials", "h:5432/d", "file:///data"]
+        {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert!(!banner(&["processor"], false).contains("/api/"));

@@ -100,7 +100,10 @@ impl Server {
             Ok(Some(Err(error))) => tracing::error!(%error, "the HTTP server died"),
             Ok(_) => tracing::info!("no request is in flight any more"),
             Err(_) => {
-                tracing::warn!(limit_s = IN_FLIGHT_LIMIT.as_secs(), "requests did not end in time and are cut off");
+                tracing::warn!(
+                    limit_s = IN_FLIGHT_LIMIT.as_secs(),
+                    "requests did not end in time and are cut off"
+                );
             }
         }
     }

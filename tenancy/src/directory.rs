@@ -17,7 +17,10 @@ use sqlx::{
 };
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
@@ -51,6 +54,7 @@ struct Shared {
     pool: PgPool,
     caches: Mutex<Caches>,
     lookups: Semaphore,
+    is_away: AtomicBool,
 }
 
 /// The unit values only say that an id is there.
@@ -70,7 +74,14 @@ impl Directory {
             unknown_workspaces: Cache::new(UNKNOWN_WORKSPACES),
         };
         let lookups = Semaphore::new(LOOKUPS_MAX);
-        Self { shared: Arc::new(Shared { pool, caches: Mutex::new(caches), lookups }) }
+        Self {
+            shared: Arc::new(Shared {
+                pool,
+                caches: Mutex::new(caches),
+                lookups,
+                is_away: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// Has these answers in its caches, for about a second, and no database behind them: for tests of what asks a
@@ -104,7 +115,7 @@ impl Directory {
                 Ok(found)
             }
             Err(error) if stale.is_some() && error.is_transient() => {
-                tracing::warn!(%error, "a key could not be checked again; what it opened before still holds");
+                self.lost(&error);
                 Ok(stale)
             }
             Err(error) => Err(error),
@@ -121,7 +132,7 @@ impl Directory {
             match self.look_up_workspaces(chunk, REFRESH_LIMIT).await {
                 Ok(found) => known.extend(found),
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, "workspaces could not be checked again; those known before still are");
+                    self.lost(&error);
                     known.extend(chunk);
                 }
                 Err(error) => return Err(error),
@@ -189,7 +200,18 @@ impl Directory {
             let _turn = self.shared.lookups.acquire().await.expect("the semaphore is never closed");
             query.await
         };
-        within(limit, doing, in_turn).await
+        let answer = within(limit, doing, in_turn).await;
+        if answer.is_ok() && self.shared.is_away.swap(false, Ordering::Relaxed) {
+            tracing::info!("the directory's database answers again");
+        }
+        answer
+    }
+
+    /// Said once, not for each key.
+    fn lost(&self, error: &Error) {
+        if !self.shared.is_away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "keys and workspaces can't be checked again; what was known before still holds");
+        }
     }
 
     async fn look_up_workspaces(

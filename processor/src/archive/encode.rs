@@ -81,11 +81,15 @@ mod tests {
         rows[1].metric.tags.clear();
         rows[2].metric.error_message = Some("no".to_owned());
         let bytes = file(&rows, 4).expect("encodes");
-        let mut reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build()).expect("opens");
+        let mut reader =
+            ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|b| b.build()).expect("opens");
         let batch = reader.next().expect("a batch").expect("decodes");
         assert_eq!(batch.schema(), columns::schema());
         assert_eq!(batch, columns::record_batch(&rows, 4).expect("columns"));
-        assert_eq!(batch.column(5).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [Some(1.5), None, Some(1.5)]);
+        assert_eq!(
+            batch.column(5).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(),
+            [Some(1.5), None, Some(1.5)]
+        );
     }
 
     #[test]

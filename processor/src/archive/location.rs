@@ -106,7 +106,9 @@ impl Location {
 /// The file, and the folders from it up to the archive's, as any of them may be new.
 fn sync_up(folder: &FilePath, file: &str) -> Result<(), std::io::Error> {
     let file = folder.join(file);
-    file.ancestors().take_while(|path| path.starts_with(folder)).try_for_each(|path| std::fs::File::open(path)?.sync_all())
+    file.ancestors()
+        .take_while(|path| path.starts_with(folder))
+        .try_for_each(|path| std::fs::File::open(path)?.sync_all())
 }
 
 #[cfg(test)]

@@ -19,13 +19,17 @@ pub struct ArchiveMetrics {
 
 impl ArchiveMetrics {
     pub fn register(registry: &Registry) -> Result<Self, Error> {
-        let seconds = HistogramOpts::new("millrace_archive_seconds", "Time to archive one stretch of a partition");
+        let seconds =
+            HistogramOpts::new("millrace_archive_seconds", "Time to archive one stretch of a partition");
         let metrics = Self {
             records: IntCounter::new("millrace_archive_records_total", "Records archived")?,
             files: IntCounter::new("millrace_archive_files_total", "Parquet files written")?,
             bytes: IntCounter::new("millrace_archive_bytes_total", "Bytes of the Parquet files written")?,
             seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
-            orphans: IntCounter::new("millrace_archive_orphans_total", "Files of cut-short attempts removed")?,
+            orphans: IntCounter::new(
+                "millrace_archive_orphans_total",
+                "Files of cut-short attempts removed",
+            )?,
             lag: IntGaugeVec::new(
                 Opts::new("millrace_archive_lag_records", "Raw records that are not archived yet"),
                 &["partition"],

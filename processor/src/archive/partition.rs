@@ -52,7 +52,11 @@ pub struct Partition {
 
 impl Partition {
     /// A partition that is archived up to `next`.
-    pub fn archived_to(next: NextOffset, hasten_to: Option<NextOffset>, settings: &AdmissionSettings) -> Self {
+    pub fn archived_to(
+        next: NextOffset,
+        hasten_to: Option<NextOffset>,
+        settings: &AdmissionSettings,
+    ) -> Self {
         Self {
             admission: Admission::new(settings),
             chunk: Chunk::new(next),

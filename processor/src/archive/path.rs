@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn names_tell_what_is_inside() {
         let source = Source { topic: "he.metrics".to_owned(), partition: 3 };
-        let group = Group::new(WorkspaceId(Uuid::from_u128(7)), EventTime::parse("2026-01-09T23:59:59.9Z").expect("a time"));
+        let group = Group::new(
+            WorkspaceId(Uuid::from_u128(7)),
+            EventTime::parse("2026-01-09T23:59:59.9Z").expect("a time"),
+        );
         let (from, to) = (NextOffset::exclusive(10), NextOffset::exclusive(250));
         assert_eq!(
             source.data(group, from, to),
@@ -86,7 +89,10 @@ mod tests {
         );
         assert_eq!(source.manifest(from), "_manifests/he.metrics/00003/00000000000000000010.json");
         assert_eq!(manifest_from("00000000000000000010.json"), Some(from));
-        assert_eq!(source.attempt(from, to), "_attempts/he.metrics/00003/00000000000000000010-00000000000000000250.json");
+        assert_eq!(
+            source.attempt(from, to),
+            "_attempts/he.metrics/00003/00000000000000000010-00000000000000000250.json"
+        );
         assert_eq!(attempt_range("00000000000000000010-00000000000000000250.json"), Some((from, to)));
         assert_eq!((manifest_from("x.json"), attempt_range("1.json")), (None, None));
     }

@@ -69,7 +69,8 @@ impl Shelf {
     /// The names of the files in a folder that is known to be small.
     async fn file_names(&self, folder: &str) -> Result<Vec<String>, Error> {
         let objects = self.location.store.list(Some(&self.location.path(folder)));
-        let names = objects.try_filter_map(|object| async move { Ok(object.location.filename().map(str::to_owned)) });
+        let names =
+            objects.try_filter_map(|object| async move { Ok(object.location.filename().map(str::to_owned)) });
         names.try_collect().await.map_err(failed("listing", folder))
     }
 }

@@ -12,8 +12,9 @@ use super::{
 use crate::{
     settings::AdmissionSettings,
     sink::{
+        MemberError,
         drive::{Blocking, Failure, Step, Worker},
-        member::Member,
+        member::{Bounds, Member},
         outage::Chain,
     },
 };
@@ -158,7 +159,11 @@ impl Archive {
             Ok(orphans) => {
                 self.metrics.orphans.inc_by(orphans as u64);
                 if orphans > 0 {
-                    tracing::info!(partition = source.partition, orphans, "removed files of cut-short attempts");
+                    tracing::info!(
+                        partition = source.partition,
+                        orphans,
+                        "removed files of cut-short attempts"
+                    );
                 }
                 if let Some(partition) = self.state.partitions.get_mut(&source.partition) {
                     partition.sweep = false;
@@ -171,29 +176,33 @@ impl Archive {
     }
 
     fn look_up(&self, member: &Member, partitions: &[i32]) -> Result<Vec<Found>, Failure<Error>> {
-        let bounds: Result<Vec<_>, _> =
+        let bounds: Result<Vec<(i32, Bounds)>, MemberError> =
             partitions.iter().map(|number| Ok((*number, member.bounds(*number)?))).collect();
-        let bounds = bounds.map_err(|error: crate::sink::MemberError| failure(error.into()))?;
+        let bounds = bounds.map_err(|error| failure(error.into()))?;
+        let source = |partition| Source { topic: member.topic().to_owned(), partition };
         let lookups = futures::stream::iter(bounds)
-            .map(|(number, bounds)| async move {
-                let source = Source { topic: member.topic().to_owned(), partition: number };
-                let newest = self.shelf.newest(&source, bounds.end).await?;
-                let next = newest.map_or(NextOffset::START, |manifest| manifest.next());
-                let topic = source.topic.clone();
-                if next > bounds.end {
-                    let end = bounds.end;
-                    return Err(Error::Recreated { topic, partition: number, archived: next, end });
-                }
-                if next < bounds.low && next != NextOffset::START {
-                    tracing::error!(topic, partition = number, archived = %next, first = %bounds.low, "retention removed records before they were archived");
-                }
-                let attempted = self.shelf.attempted(&source, next).await?;
-                Ok(Found { partition: number, next, attempted })
-            })
+            .map(|(number, bounds)| self.look_up_one(source(number), bounds))
             .buffered(LOOKUPS_AT_ONCE)
             .try_collect();
         let found: Option<Result<Vec<Found>, Error>> = self.blocking.run(LOOK_LIMIT, lookups);
         found.unwrap_or(Err(Error::TimedOut("finding out how far the archive is"))).map_err(failure)
+    }
+
+    /// What is archived must be what the log has or had: otherwise records are lost, or those of another topic come.
+    async fn look_up_one(&self, source: Source, bounds: Bounds) -> Result<Found, Error> {
+        let newest = self.shelf.newest(&source, bounds.end).await?;
+        let next = newest.map_or(NextOffset::START, |manifest| manifest.next());
+        let Source { topic, partition } = &source;
+        if next > bounds.end {
+            let (topic, partition) = (topic.clone(), *partition);
+            return Err(Error::Recreated { topic, partition, archived: next, end: bounds.end });
+        }
+        if next < bounds.low && next != NextOffset::START {
+            let first = bounds.low;
+            tracing::error!(topic, partition, archived = %next, %first, "retention removed records before they were archived");
+        }
+        let attempted = self.shelf.attempted(&source, next).await?;
+        Ok(Found { partition: *partition, next, attempted })
     }
 }
 

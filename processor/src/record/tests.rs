@@ -99,6 +99,15 @@ fn they_agree_on_missing_and_repeated_fields() {
 }
 
 #[test]
+fn an_array_of_the_fields_is_no_record() {
+    let record = example();
+    let fields: Vec<&Value> = FIELDS.iter().map(|field| &record[*field]).collect();
+    let bytes = serde_json::to_vec(&fields).expect("serializes");
+    agree(&bytes);
+    assert!(parse(&bytes).is_err());
+}
+
+#[test]
 fn says_what_is_wrong_and_where() {
     let mut record = example();
     record["status"] = json!("done");

@@ -110,17 +110,20 @@ impl Member {
 
     fn judge(&self, source: KafkaError) -> Result<(), Error> {
         let code = source.rdkafka_error_code();
-        let hopeless = matches!(source, KafkaError::MessageConsumptionFatal(_))
-            || matches!(
-                code,
-                Some(
-                    RDKafkaErrorCode::TopicAuthorizationFailed
-                        | RDKafkaErrorCode::GroupAuthorizationFailed
-                        | RDKafkaErrorCode::SaslAuthenticationFailed
-                )
-            );
-        if hopeless {
-            return Err(self.failed("reading")(source));
+        let hopeless = match code {
+            Some(RDKafkaErrorCode::FencedInstanceId) => {
+                Some("another processor with the same --instance-id reads")
+            }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::SaslAuthenticationFailed,
+            ) => Some("without the rights to read"),
+            _ if matches!(source, KafkaError::MessageConsumptionFatal(_)) => Some("reading"),
+            _ => None,
+        };
+        if let Some(doing) = hopeless {
+            return Err(self.failed(doing)(source));
         }
         if self.told.replace(code) != code {
             tracing::warn!(topic = self.topic, error = %source, "reading is disturbed; it goes on by itself");

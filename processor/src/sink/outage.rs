@@ -45,18 +45,22 @@ impl Outage {
     }
 }
 
-/// An error with its causes, for a log line.
+/// An error with its causes, on one line; a cause that its error has told already is not told again.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let told = error.to_string();
+            if !text.contains(&told) {
+                text.push_str(": ");
+                text.push_str(&told);
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text.replace('\n', " "))
     }
 }
 
@@ -80,5 +84,18 @@ mod tests {
         assert_eq!(outage.wait(start), Some(PAUSE_MAX));
         assert_eq!(outage.ended(start + PAUSE_MAX), Some(PAUSE_MAX));
         assert_eq!((outage.wait(start), outage.ended(start)), (None, None));
+    }
+
+    #[test]
+    fn a_chain_is_one_line_without_repeats() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Link {
+            text: &'static str,
+            source: Option<Box<Link>>,
+        }
+        let link = |text, source: Option<Link>| Link { text, source: source.map(Box::new) };
+        let error = link("writing x", Some(link("generic: no\nbucket", Some(link("no\nbucket", None)))));
+        assert_eq!(Chain(&error).to_string(), "writing x: generic: no bucket");
     }
 }

@@ -102,7 +102,15 @@ async fn the_newest_come_first_and_a_limit_on_files_is_told() {
         (vec![8, 7], false),
         "a file written later was not opened"
     );
-    assert_eq!(newest(&open(folder.path(), 3), 100, None).await.1, true);
+    assert!(newest(&open(folder.path(), 3), 100, None).await.1);
+}
+
+#[tokio::test]
+async fn a_record_in_two_files_is_found_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "date=2026-01-10/hour=02/m-0-1-3", WORKSPACE, &[1, 2]);
+    write(folder.path(), "date=2026-01-10/hour=02/m-0-1-4", WORKSPACE, &[1, 2, 3]);
+    assert_eq!(newest(&open(folder.path(), 10), 9, None).await, (vec![3, 2, 1], true));
 }
 
 #[tokio::test]

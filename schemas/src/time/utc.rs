@@ -7,7 +7,8 @@ use super::EventTime;
 pub(super) fn parse(text: &[u8]) -> Option<EventTime> {
     let (seconds, rest) = text.split_first_chunk::<19>()?;
     let date = (number(&seconds[0..4])?, number(&seconds[5..7])?, number(&seconds[8..10])?);
-    let (hour, minute, second) = (number(&seconds[11..13])?, number(&seconds[14..16])?, number(&seconds[17..19])?);
+    let (hour, minute, second) =
+        (number(&seconds[11..13])?, number(&seconds[14..16])?, number(&seconds[17..19])?);
     let separators = [seconds[4], seconds[7], seconds[10], seconds[13], seconds[16]];
     if separators != *b"--T::" || hour > 23 || minute > 59 || second > 59 {
         return None;

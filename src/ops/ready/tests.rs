@@ -16,7 +16,8 @@ fn nowhere() -> Checks {
         properties: Vec::new(),
     };
     assert_eq!(log.topics(), Topics::with_prefix("test."));
-    let pool = PgPoolOptions::new().connect_lazy(&format!("postgresql://{NOWHERE}/none")).expect("a valid URL");
+    let pool =
+        PgPoolOptions::new().connect_lazy(&format!("postgresql://{NOWHERE}/none")).expect("a valid URL");
     Checks::new(pool, &log).expect("a client needs no broker")
 }
 
@@ -50,7 +51,8 @@ async fn an_answer_is_used_again_for_a_while() {
 
 #[test]
 fn one_unhealthy_check_is_enough() {
-    let report = |healthy| Report::new([("a", Check::healthy("")), ("b", Check { healthy, message: String::new() })]);
+    let report =
+        |healthy| Report::new([("a", Check::healthy("")), ("b", Check { healthy, message: String::new() })]);
     assert!(report(true).is_ready());
     assert!(!report(false).is_ready());
 }

@@ -10,7 +10,11 @@ use tokio::{net::TcpListener, task::JoinSet};
 type Calls = Arc<AtomicU32>;
 
 /// Answers 503 once, then takes the batch.
-async fn busy_once(State(calls): State<Calls>, headers: HeaderMap, Json(body): Json<Value>) -> impl IntoResponse {
+async fn busy_once(
+    State(calls): State<Calls>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> impl IntoResponse {
     assert_eq!(headers[header::AUTHORIZATION], "Bearer key");
     if calls.fetch_add(1, Ordering::SeqCst) == 0 {
         let busy = Json(json!({"error": "busy", "code": 503}));
@@ -52,7 +56,10 @@ async fn a_busy_edge_is_asked_again() {
 async fn a_refusal_stops_with_the_edges_words() {
     let (edge, _, _server) = start(post(refuse), "/api/v1/workspaces").await;
     let error = edge.get_or_create("/api/v1/workspaces", "shop").await.expect_err("refused");
-    assert!(error.to_string().ends_with("/api/v1/workspaces answered 403 Forbidden: not with this key"), "{error}");
+    assert!(
+        error.to_string().ends_with("/api/v1/workspaces answered 403 Forbidden: not with this key"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ fn read(entry: &Entry<'_>) -> Option<Statement> {
 
 #[test]
 fn a_timed_statement_is_a_success() {
-    let found = read(&entry("LOG", "duration: 492.505 ms  statement: select 1: 2\nfrom t")).expect("a statement");
+    let found =
+        read(&entry("LOG", "duration: 492.505 ms  statement: select 1: 2\nfrom t")).expect("a statement");
     assert_eq!(found.query_text, "select 1: 2\nfrom t");
     assert_eq!(found.duration_ms, Some(492.505));
     assert_eq!(found.status, Status::Success);

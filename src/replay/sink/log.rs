@@ -104,7 +104,8 @@ impl LogSink {
     }
 
     fn check(&self) -> Result<(), SinkError> {
-        let error = self.producer.context().error.lock().expect("no code panics while it holds the error").clone();
+        let error =
+            self.producer.context().error.lock().expect("no code panics while it holds the error").clone();
         error.map_or(Ok(()), |error| Err(self.failed(error)))
     }
 

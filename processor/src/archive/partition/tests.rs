@@ -46,7 +46,8 @@ fn only_what_counts_is_archived() {
 
 #[test]
 fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
-    let mut partition = Partition::archived_to(NextOffset::START, Some(NextOffset::exclusive(2)), &settings());
+    let mut partition =
+        Partition::archived_to(NextOffset::START, Some(NextOffset::exclusive(2)), &settings());
     let now = Instant::now();
     feed(&mut partition, 0, &payload(KNOWN, 1));
     assert!(!partition.is_due(&limits(), now));
@@ -61,9 +62,27 @@ fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
 fn odd_values() -> Vec<Value> {
     use serde_json::json;
     let long = "x".repeat(300_000);
-    vec![json!(null), json!(-1), json!(1e300), json!(1.5), json!("x"), json!(""), json!([]), json!(["a"]),
-        json!([null]), json!({}), json!(true), json!(long), json!([long]), json!("2026-01-01T00:00:00Z"),
-        json!("9999-12-31T23:59:60Z"), json!("success"), json!("SUCCESS"), json!("\u{0}é\"\\"), json!(18_446_744_073_709_551_615_u64)]
+    vec![
+        json!(null),
+        json!(-1),
+        json!(1e300),
+        json!(1.5),
+        json!("x"),
+        json!(""),
+        json!([]),
+        json!(["a"]),
+        json!([null]),
+        json!({}),
+        json!(true),
+        json!(long),
+        json!([long]),
+        json!("2026-01-01T00:00:00Z"),
+        json!("9999-12-31T23:59:60Z"),
+        json!("success"),
+        json!("SUCCESS"),
+        json!("\u{0}é\"\\"),
+        json!(18_446_744_073_709_551_615_u64),
+    ]
 }
 
 /// Whether a record counts must not depend on how much of it is read: combine reads less than the archive.
@@ -72,7 +91,8 @@ fn both_ways_of_reading_agree_on_what_is_valid() {
     let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings());
     let valid: Value = serde_json::from_slice(&payload(KNOWN, 1)).expect("JSON");
     let fields: Vec<String> = valid.as_object().expect("an object").keys().cloned().collect();
-    for (field, odd) in fields.iter().flat_map(|field| odd_values().into_iter().map(move |odd| (field, odd))) {
+    for (field, odd) in fields.iter().flat_map(|field| odd_values().into_iter().map(move |odd| (field, odd)))
+    {
         let mut event = valid.clone();
         event[field] = odd.clone();
         let bytes = serde_json::to_vec(&event).expect("serializes");

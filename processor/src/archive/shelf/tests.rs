@@ -35,7 +35,8 @@ fn chunk(from: i64, to: i64) -> Chunk {
 
 async fn data_files(shelf: &Shelf) -> BTreeSet<String> {
     let objects = shelf.location.store.list(Some(&shelf.location.path("")));
-    let paths = objects.map_ok(|object| object.location.to_string()).try_collect::<Vec<_>>().await.expect("lists");
+    let paths =
+        objects.map_ok(|object| object.location.to_string()).try_collect::<Vec<_>>().await.expect("lists");
     paths.into_iter().filter(|path| path.ends_with(".parquet")).collect()
 }
 
@@ -48,7 +49,8 @@ async fn offsets(shelf: &Shelf) -> BTreeMap<i64, usize> {
         for batch in reader.and_then(|builder| builder.build()).expect("Parquet") {
             let batch = batch.expect("rows");
             let column = batch.column_by_name("source_offset").expect("a column").clone();
-            let column = column.as_any().downcast_ref::<arrow::array::Int64Array>().expect("integers").clone();
+            let column =
+                column.as_any().downcast_ref::<arrow::array::Int64Array>().expect("integers").clone();
             column.values().iter().for_each(|offset| *counts.entry(*offset).or_insert(0) += 1);
         }
     }

@@ -44,7 +44,11 @@ impl Shelf {
         Ok(manifest)
     }
 
-    async fn write_files(&self, source: &Source, groups: Vec<(String, &[Row])>) -> Result<Vec<DataFile>, Error> {
+    async fn write_files(
+        &self,
+        source: &Source,
+        groups: Vec<(String, &[Row])>,
+    ) -> Result<Vec<DataFile>, Error> {
         futures::stream::iter(groups)
             .map(|(path, rows)| self.write_file(source.partition, path, rows))
             .buffered(FILES_AT_ONCE)
@@ -54,7 +58,8 @@ impl Shelf {
 
     /// `rows` are sorted by `completed_at`.
     async fn write_file(&self, partition: i32, path: String, rows: &[Row]) -> Result<DataFile, Error> {
-        let bytes = encode::file(rows, partition).map_err(|source| Error::Encode { path: path.clone(), source })?;
+        let bytes =
+            encode::file(rows, partition).map_err(|source| Error::Encode { path: path.clone(), source })?;
         let time = |row: Option<&Row>| row.map_or(EventTime(0), |row| row.metric.completed_at);
         let file = DataFile {
             rows: rows.len() as u64,

@@ -186,3 +186,32 @@ impl Lost {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{Event, Kind, Limits, Queue};
+    use futures::FutureExt;
+    use millrace_schemas::ServiceId;
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    fn texts(batch: &Batch, format: Format) -> Vec<String> {
+        let text = |message: Message| message.into_text().expect("text").to_string();
+        frames(batch, format).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn only_v2_tells_gaps() {
+        let queue = Queue::new(Limits { events: 1, bytes: 1000 });
+        for offset in 0..3 {
+            let service = ServiceId(Uuid::nil());
+            queue.push(Arc::new(Event::new(Kind::Metric, service, (0, offset), r#"{"a":1}"#.into())));
+        }
+        let batch = queue.take(9).now_or_never().expect("an event");
+        assert_eq!(texts(&batch, Format::V1), [r#"{"a":1}"#]);
+        let gap = r#"{"type":"gap","dropped":2,"from":{"metric":{"0":0}},"to":{"metric":{"0":1}}}"#;
+        let event = r#"{"type":"metric","partition":0,"offset":2,"data":{"a":1}}"#;
+        assert_eq!(texts(&batch, Format::V2), [gap, event]);
+    }
+}
