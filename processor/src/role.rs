@@ -39,7 +39,7 @@ pub enum Error {
     Stage {
         stage: &'static str,
         #[source]
-        source: StageError,
+        source: Box<StageError>,
     },
 }
 
@@ -80,7 +80,8 @@ pub async fn run_windows(
 async fn finish(mut stages: Stages, stop: &CancellationToken) -> Result<(), Error> {
     let mut result = Ok(());
     while let Some(ended) = stages.join_next().await {
-        let ended = ended.unwrap_or(Err(Error::Stage { stage: "a stage", source: StageError::Panicked }));
+        let ended =
+            ended.unwrap_or(Err(Error::Stage { stage: "a stage", source: Box::new(StageError::Panicked) }));
         if ended.is_err() && result.is_ok() {
             result = ended;
         }
@@ -113,7 +114,9 @@ fn start_combine(
         };
         let attempt = move |runtime: &_| combine::run(&components, &worker, runtime);
         let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
-        stages.spawn(async { running.await.map_err(|source| Error::Stage { stage: "combine", source }) });
+        stages.spawn(async {
+            running.await.map_err(|source| Error::Stage { stage: "combine", source: Box::new(source) })
+        });
     }
     Ok(())
 }
@@ -135,7 +138,9 @@ fn start_windows(
     let (name, window_settings) = (member.clone(), settings.windows.clone());
     let attempt = move |runtime: &_| windows::run(&components, &window_settings, &name, runtime);
     let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
-    stages.spawn(async { running.await.map_err(|source| Error::Stage { stage: "windows", source }) });
+    stages.spawn(async {
+        running.await.map_err(|source| Error::Stage { stage: "windows", source: Box::new(source) })
+    });
     Ok(())
 }
 

@@ -73,7 +73,7 @@ fn record(fill: Fill, number: u32, first_us: i64) -> QueryMetric {
         workspace_id: fill.workspace,
         service_id: ServiceId(Uuid::from_u128(u128::from(mixed % fill.keys) + 1)),
         query_text: "SELECT id, total FROM orders WHERE customer = $1".to_owned(),
-        status: if mixed % 50 == 0 { Status::Failed } else { Status::Success },
+        status: if mixed.is_multiple_of(50) { Status::Failed } else { Status::Success },
         duration_ms: Some(duration_ms),
         rows_affected: Some(i64::from(mixed % 20)),
         error_message: None,

@@ -42,9 +42,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
+/// (records, timeouts, rows, durations)
+type Expected = (i64, i64, Option<i64>, Vec<f64>);
+
 /// The same counts, by hand.
-fn brute_force(events: &[Event]) -> BTreeMap<(i64, u128, u128), (i64, i64, Option<i64>, Vec<f64>)> {
-    let mut expected = BTreeMap::<_, (i64, i64, Option<i64>, Vec<f64>)>::new();
+fn brute_force(events: &[Event]) -> BTreeMap<(i64, u128, u128), Expected> {
+    let mut expected = BTreeMap::<_, Expected>::new();
     for (second, workspace, service, status, rows, duration) in events {
         if *status == Status::Running {
             continue;

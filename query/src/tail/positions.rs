@@ -5,6 +5,7 @@ use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
+use tokio::sync::watch;
 
 /// A partition when its reading begins.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,7 @@ pub struct Place {
 pub struct Positions {
     partitions: Mutex<Vec<Position>>,
     caught_up: AtomicBool,
+    followed: watch::Sender<bool>,
 }
 
 struct Position {
@@ -62,6 +64,13 @@ impl Positions {
             read_up_to: partition.start,
         }));
         self.note_caught_up(&partitions);
+        self.followed.send_replace(true);
+    }
+
+    /// Waits until the topic's end is known: a listener that came before could not be told what is new to it.
+    pub async fn followed(&self) {
+        let mut followed = self.followed.subscribe();
+        followed.wait_for(|followed| *followed).await.expect("the sender is part of this");
     }
 
     /// The record at `offset` was read.
@@ -137,6 +146,7 @@ fn at(partitions: &mut [Position], partition: i32) -> Option<&mut Position> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
 
     const OLD: Assigned = Assigned { start: 5, end: 8, live_from: 8, is_cut: true };
     const EMPTY: Assigned = Assigned { start: 0, end: 0, live_from: 0, is_cut: false };
@@ -145,7 +155,9 @@ mod tests {
     fn catches_up_when_each_partition_has_been_read_to_its_old_end() {
         let positions = Positions::default();
         assert!(!positions.caught_up(), "nothing is known yet");
+        assert!(positions.followed().now_or_never().is_none());
         positions.assigned(&[OLD, EMPTY, OLD]);
+        assert!(positions.followed().now_or_never().is_some());
         assert_eq!((positions.lag(), positions.floors()), (6, vec![8, 0, 8]));
         assert_eq!(positions.read(0, 5), Place { live: false, is_cut: true });
         assert_eq!(positions.read(0, 6), Place { live: false, is_cut: false });

@@ -228,7 +228,7 @@ async fn play(moves: &[Move]) -> (BTreeMap<i64, usize>, i64, BTreeSet<String>, B
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whoever dies or wakes up late: after the next write each record is there once, and no file that no manifest names.
     #[test]

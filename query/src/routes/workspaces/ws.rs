@@ -16,9 +16,12 @@ use axum::{
 };
 use millrace_tenancy::http::ApiError;
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// Clients have nothing to say: what they send may be small.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// How long a connect waits, after a start, for the log to answer.
+const LOG_LIMIT: Duration = Duration::from_millis(2_500);
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 const WRITE_BUFFER_BYTES: usize = 32 * 1024;
 
@@ -32,6 +35,8 @@ pub async fn connect(
     let upgrade = upgrade.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let options =
         Options::try_from(parameters(query)?).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let followed = async { tokio::join!(live.metrics.followed(), live.aggregates.followed()) };
+    timeout(LOG_LIMIT, followed).await.map_err(|_| log_away())?;
     let session = session(readable, options, &live, &meters)?;
     let tracked = live.tracker.token();
     Ok(upgrade
@@ -58,6 +63,10 @@ fn session(
     });
     let place = socket::Place::new(permit, meters.sockets.clone());
     Ok(socket::Session { subscription, readable, shutdown: live.shutdown.clone(), _place: place })
+}
+
+fn log_away() -> ApiError {
+    ApiError::unavailable("The log is not available", Duration::from_secs(1))
 }
 
 fn full() -> ApiError {
