@@ -27,7 +27,7 @@ test:
 it *ARGUMENTS:
     MILLRACE_TEST_KAFKA=127.0.0.1:{{ kafka_port }} \
     MILLRACE_TEST_DATABASE_URL=postgresql://app:app@127.0.0.1:{{ postgres_port }}/app \
-    cargo test --locked --test it {{ ARGUMENTS }}
+    cargo test --workspace --locked --test it {{ ARGUMENTS }}
 
 # All of it, with services of its own
 ci:

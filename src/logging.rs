@@ -4,13 +4,16 @@ use clap::ValueEnum;
 use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+/// `rdkafka::client` says again what librdkafka has said already.
+const DEFAULT_FILTER: &str = "info,rdkafka::client=off";
+
 /// What is logged, and how it looks.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Logging")]
 pub struct Settings {
     /// What to log: a level (error, warn, info, debug, trace), or `module=level` pairs, comma separated
-    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "RUST_LOG", default_value = DEFAULT_FILTER, global = true)]
     pub log_filter: String,
     /// How log lines look on standard error
     #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true)]

@@ -51,6 +51,8 @@ pub enum Error {
     Names(#[from] NamesError),
     #[error(transparent)]
     Sink(#[from] SinkError),
+    #[error("not all records were acknowledged within {0} s of the interruption")]
+    Unacknowledged(u64),
     #[error("writing the summary")]
     Summary(#[source] io::Error),
 }

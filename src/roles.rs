@@ -82,12 +82,12 @@ pub async fn run(plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
     }
     let mut running = Running::start(&shared)?;
     server.open(running.router());
-    shared.ops.set_phase(Phase::Running);
+    shared.ops.set_phase(Phase::CatchingUp);
     announce(&shared, &server)?;
     let result = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         ended = server.ended() => Err(ended.into()),
-        ended = running.ended() => Err(ended),
+        ended = running.ended(&shared.ops) => Err(ended),
     };
     if result.is_err() {
         tracing::error!("a role failed: ending the others");

@@ -3,7 +3,7 @@
 
 use crate::admission::Identity;
 use millrace_schemas::{
-    EventTime, FieldError, RecordId, ServiceId, Status, WorkspaceId,
+    EventTime, FieldError, RecordId, ServiceId, Status, WorkspaceId, json,
     metric::{
         self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, validate_duration,
     },
@@ -25,8 +25,7 @@ pub struct Measured {
 
 /// Reads and validates the bytes of one record of the `metrics` topic.
 pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
-    metric::require_object(bytes)?;
-    let lean: Lean = sonic_rs::from_slice(bytes).map_err(|error| metric::explain(bytes, &error))?;
+    let lean: Lean = json::read(bytes)?;
     lean.validate()?;
     let identity = Identity {
         workspace: lean.workspace_id,
@@ -50,7 +49,7 @@ struct Lean {
     service_id: ServiceId,
     query_text: Length,
     status: Status,
-    #[serde(deserialize_with = "required_nullable")]
+    #[serde(deserialize_with = "metric::required_nullable")]
     duration_ms: Option<f64>,
     #[serde(default)]
     rows_affected: Option<i64>,
@@ -61,10 +60,6 @@ struct Lean {
     completed_at: EventTime,
     #[serde(default)]
     tags: Tags,
-}
-
-fn required_nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    Option::<f64>::deserialize(deserializer)
 }
 
 impl Lean {

@@ -32,7 +32,7 @@ struct Held {
 #[derive(Default)]
 struct Ring {
     by_arrival: BTreeMap<Arrival, Arc<Record>>,
-    by_id: HashMap<RecordId, Arrival>,
+    by_id: HashMap<(RecordId, bool), Arrival>,
     bytes: usize,
 }
 
@@ -88,14 +88,14 @@ impl Recent {
 impl Ring {
     /// Of records with the same id the first to arrive stays, as it is the one that counts, unless it is not valid.
     fn insert(&mut self, record: Arc<Record>) {
-        if let Some(arrival) = self.by_id.get(&record.head.id).copied() {
+        if let Some(arrival) = self.by_id.get(&record.head.identity()).copied() {
             let stays = self.by_arrival.get(&arrival).is_some_and(|held| held.json().is_some());
             if stays && (arrival <= record.arrival || record.json().is_none()) {
                 return;
             }
             self.remove(arrival);
         }
-        self.by_id.insert(record.head.id, record.arrival);
+        self.by_id.insert(record.head.identity(), record.arrival);
         self.bytes += record.size_bytes();
         if let Some(replaced) = self.by_arrival.insert(record.arrival, record) {
             self.bytes -= replaced.size_bytes();
@@ -110,7 +110,7 @@ impl Ring {
 
     fn remove(&mut self, arrival: Arrival) {
         if let Some(record) = self.by_arrival.remove(&arrival) {
-            self.by_id.remove(&record.head.id);
+            self.by_id.remove(&record.head.identity());
             self.bytes -= record.size_bytes();
         }
     }

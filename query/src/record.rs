@@ -2,9 +2,12 @@
 //! somebody wants to see it, and then once for all of them: most records are never looked at.
 
 use axum::extract::ws::Utf8Bytes;
-use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, WorkspaceId};
-use serde::Deserialize;
-use std::sync::{Mutex, PoisonError};
+use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, json};
+use serde::{Deserialize, Deserializer};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+};
 
 /// What one held record costs besides its bytes: the struct and its places in the indexes, roughly.
 const OVERHEAD_BYTES: usize = 320;
@@ -24,13 +27,25 @@ pub struct Head {
     pub id: RecordId,
     pub workspace_id: WorkspaceId,
     pub service_id: ServiceId,
+    #[serde(rename = "status", default, deserialize_with = "is_running")]
+    pub running: bool,
 }
 
 impl Head {
-    /// None where the bytes are no JSON object with the three ids.
-    pub fn read(payload: &[u8]) -> Option<Self> {
-        sonic_rs::from_slice(payload).ok()
+    /// What makes a record the same as another: a query that still ran may be told again when it has ended.
+    pub fn identity(&self) -> (RecordId, bool) {
+        (self.id, self.running)
     }
+
+    /// None where the bytes are no JSON object with the ids and a status.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        json::read(payload).ok()
+    }
+}
+
+/// Whether a status is valid is found out when the record is shown.
+fn is_running<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Cow::<str>::deserialize(deserializer)? == Status::Running.as_str())
 }
 
 #[derive(Debug)]
@@ -56,7 +71,12 @@ impl Record {
 
     /// A record that was validated before, as those in the archive were.
     pub fn valid(metric: &QueryMetric, arrival: Arrival) -> Self {
-        let head = Head { id: metric.id, workspace_id: metric.workspace_id, service_id: metric.service_id };
+        let head = Head {
+            id: metric.id,
+            workspace_id: metric.workspace_id,
+            service_id: metric.service_id,
+            running: metric.status == Status::Running,
+        };
         let json = render(metric);
         Self { head, arrival, payload_bytes: json.len(), body: Mutex::new(Body::Json(json)) }
     }

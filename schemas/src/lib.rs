@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod dead_letter;
 pub mod ids;
+pub mod json;
 pub mod json_schema;
 pub mod key;
 pub mod metric;

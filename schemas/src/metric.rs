@@ -1,6 +1,6 @@
 //! The raw record: one executed query, as producers send it and as the `metrics` topic holds it.
 
-use crate::{EventTime, RecordId, ServiceId, WorkspaceId};
+use crate::{EventTime, RecordId, ServiceId, WorkspaceId, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
@@ -75,7 +75,7 @@ pub struct QueryMetric {
 }
 
 /// A field that must be there but may be null: serde would take a missing one for null.
-fn required_nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub fn required_nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Option::<f64>::deserialize(deserializer)
 }
 
@@ -105,8 +105,7 @@ impl QueryMetric {
 
     /// Reads and validates the bytes of one record of the `metrics` topic.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, FieldError> {
-        require_object(bytes)?;
-        let metric: Self = sonic_rs::from_slice(bytes).map_err(|error| explain(bytes, &error))?;
+        let metric: Self = json::read(bytes)?;
         metric.validate().map(|()| metric)
     }
 
@@ -122,27 +121,6 @@ impl QueryMetric {
         )?;
         limit("tags", self.tags.len(), TAGS_MAX, "tags")?;
         self.tags.iter().try_for_each(|tag| limit("tags", tag.len(), TAG_BYTES_MAX, "bytes in one tag"))
-    }
-}
-
-/// serde would take an array for a struct, field by field.
-pub fn require_object(bytes: &[u8]) -> Result<(), FieldError> {
-    match bytes.trim_ascii_start().first() {
-        Some(b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n') => {
-            Err(FieldError::new("", "a record must be a JSON object"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Names what is wrong with bytes that the fast parser refused, in the words that the edge uses too.
-pub fn explain(bytes: &[u8], error: &sonic_rs::Error) -> FieldError {
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => match QueryMetric::from_value(&value) {
-            Err(error) => error,
-            Ok(_) => FieldError::new("", error.to_string()),
-        },
-        Err(error) => FieldError::new("", format!("not JSON: {error}")),
     }
 }
 

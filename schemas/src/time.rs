@@ -2,7 +2,7 @@
 
 mod utc;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -33,8 +33,9 @@ impl EventTime {
         if let Some(time) = utc::parse(text.as_bytes()) {
             return Some(time);
         }
-        let time = DateTime::parse_from_rfc3339(text).ok()?;
-        Some(Self(time.timestamp_micros()))
+        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        // Beyond, it could not be written so that it is read again.
+        (0..=9999).contains(&time.year()).then(|| Self(time.timestamp_micros()))
     }
 
     pub fn saturating_add(self, duration: Duration) -> Self {
@@ -122,6 +123,20 @@ mod tests {
         assert_eq!(show("2026-01-10T00:00:00.12Z").as_deref(), Some("2026-01-10T00:00:00.120Z"));
         assert_eq!(show("2026-01-10T00:00:00.123456789Z").as_deref(), Some("2026-01-10T00:00:00.123456Z"));
         assert_eq!(show("2026-01-10"), None);
+    }
+
+    #[test]
+    fn what_is_read_can_be_written_and_read_again() {
+        for text in ["9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00"] {
+            assert_eq!(EventTime::parse(text), None, "{text}");
+        }
+        for text in ["9999-12-31T23:59:59.999999Z", "0000-01-01T00:00:00Z", "2026-01-10T00:00:00.5+01:00"] {
+            let time = EventTime::parse(text);
+            assert!(
+                time.is_some() && time == EventTime::parse(&time.map(|t| t.to_string()).unwrap_or_default()),
+                "{text}"
+            );
+        }
     }
 
     #[test]

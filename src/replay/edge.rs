@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one request is tried again.
-const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// How long one request is tried again while the edge asks for that.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
+/// And while nobody answers: an edge that starts anew is soon back, a wrong URL never.
+const AWAY_LIMIT: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -23,7 +25,7 @@ const SHOWN_CHARS_MAX: usize = 300;
 pub enum EdgeError {
     #[error("{url} answered {status}: {message}")]
     Refused { url: String, status: StatusCode, message: String },
-    #[error("{url} could not be reached for {} s", RETRY_LIMIT.as_secs())]
+    #[error("{url} can't be reached")]
     Away { url: String, source: reqwest::Error },
     #[error("{url} gave an answer that can't be understood")]
     Answer { url: String, source: serde_json::Error },
@@ -35,11 +37,21 @@ pub enum EdgeError {
     Interrupted(String),
 }
 
-/// What became of one batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What became of one batch. With status 422 none of its events was valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Ingested {
     pub ingested: u64,
     pub dropped: u64,
+    /// Of the dropped.
+    #[serde(default)]
+    pub errors: Vec<Rejection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Rejection {
+    #[serde(default)]
+    pub field: String,
+    pub message: String,
 }
 
 #[derive(Clone)]
@@ -52,7 +64,12 @@ pub struct Edge {
 
 /// One try's end: it may be worth another.
 enum Failure {
-    Again { wait: Option<Duration>, error: EdgeError },
+    /// The edge may say how long to wait.
+    Busy {
+        wait: Option<Duration>,
+        error: EdgeError,
+    },
+    Away(EdgeError),
     Final(EdgeError),
 }
 
@@ -96,15 +113,16 @@ impl Edge {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let (wait, error) = match self.try_post(&url, body.clone()).await {
+            let (wait, limit, error) = match self.try_post(&url, body.clone()).await {
                 Ok(answer) => {
                     return serde_json::from_slice(&answer)
                         .map_err(|source| EdgeError::Answer { url, source });
                 }
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Again { wait, error }) => (wait.unwrap_or(pause), error),
+                Err(Failure::Away(error)) => (pause, AWAY_LIMIT, error),
+                Err(Failure::Busy { wait, error }) => (wait.unwrap_or(pause), BUSY_LIMIT, error),
             };
-            if started.elapsed() + wait > RETRY_LIMIT {
+            if started.elapsed() + wait > limit {
                 return Err(error);
             }
             tracing::warn!(%error, wait_ms = wait.as_millis(), "trying again");
@@ -116,8 +134,7 @@ impl Edge {
     async fn try_post(&self, url: &str, body: Bytes) -> Result<Bytes, Failure> {
         let request =
             self.client.post(url).bearer_auth(&self.key).header(header::CONTENT_TYPE, "application/json");
-        let away =
-            |source| Failure::Again { wait: None, error: EdgeError::Away { url: url.to_owned(), source } };
+        let away = |source| Failure::Away(EdgeError::Away { url: url.to_owned(), source });
         let response = request.body(body).send().await.map_err(away)?;
         let status = response.status();
         let wait = retry_after(response.headers());
@@ -125,9 +142,12 @@ impl Edge {
         if status.is_success() {
             return Ok(answer);
         }
+        if status == StatusCode::UNPROCESSABLE_ENTITY && serde_json::from_slice::<Ingested>(&answer).is_ok() {
+            return Ok(answer);
+        }
         let error = EdgeError::Refused { url: url.to_owned(), status, message: message(&answer) };
         Err(match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Again { wait, error },
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Failure::Busy { wait, error },
             _ => Failure::Final(error),
         })
     }

@@ -29,10 +29,14 @@ pub enum Source {
     Made,
 }
 
-/// Ids by name; each is asked for once.
+/// Names that are remembered: a log whose applications put a number in their name must not fill the memory.
+const NAMES_MAX: usize = 100_000;
+
+/// Ids by name; each is asked for once, or again after very many others.
 pub struct Names {
     source: Source,
     workspaces: HashMap<String, Known>,
+    remembered: usize,
 }
 
 struct Known {
@@ -42,7 +46,7 @@ struct Known {
 
 impl Names {
     pub fn new(source: Source) -> Self {
-        Self { source, workspaces: HashMap::new() }
+        Self { source, workspaces: HashMap::new(), remembered: 0 }
     }
 
     /// The ids of a workspace and one of its services, created where nobody had that name.
@@ -51,9 +55,14 @@ impl Names {
         workspace: &str,
         service: &str,
     ) -> Result<(WorkspaceId, ServiceId), NamesError> {
+        if self.remembered >= NAMES_MAX {
+            self.workspaces.clear();
+            self.remembered = 0;
+        }
         if !self.workspaces.contains_key(workspace) {
             let known = Known { id: self.source.workspace(workspace).await?, services: HashMap::new() };
             self.workspaces.insert(workspace.to_owned(), known);
+            self.remembered += 1;
         }
         let known = self.workspaces.get_mut(workspace).expect("it was put there");
         let service_id = match known.services.get(service) {
@@ -61,6 +70,7 @@ impl Names {
             None => {
                 let id = self.source.service(known.id, workspace, service).await?;
                 known.services.insert(service.to_owned(), id);
+                self.remembered += 1;
                 id
             }
         };

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 const BATCH_TEXT_BYTES_MAX: usize = 512 * 1024;
 /// Of a record, without its texts.
 const RECORD_BYTES: usize = 400;
+/// How long what is on its way may take after an interruption.
+const FINISH_LIMIT: Duration = Duration::from_secs(10);
 /// While records wait for their time, a batch is sent at the latest after this.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(100);
 
@@ -63,8 +65,19 @@ impl Sender {
     pub async fn run(&mut self, chunks: &mut mpsc::Receiver<Result<Chunk, InputError>>) -> Result<(), Error> {
         let sent = self.send_all(chunks).await;
         let flushed = self.flush().await;
-        let finished = self.sink.finish().await;
-        sent.and(flushed).and(finished.map_err(Error::from))
+        sent.and(flushed).and(self.finish().await)
+    }
+
+    async fn finish(&mut self) -> Result<(), Error> {
+        let shutdown = self.shutdown.clone();
+        let patience = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(FINISH_LIMIT).await;
+        };
+        tokio::select! {
+            finished = self.sink.finish() => finished.map_err(Error::from),
+            () = patience => Err(Error::Unacknowledged(FINISH_LIMIT.as_secs())),
+        }
     }
 
     async fn send_all(

@@ -32,10 +32,12 @@ pub enum SinkError {
 }
 
 /// What became of the records sent so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub accepted: u64,
     pub rejected: u64,
+    /// Why the first was rejected, if that was told.
+    pub first_rejection: Option<String>,
 }
 
 pub enum Sink {

@@ -71,9 +71,18 @@ impl fmt::Display for Summary {
         if unlisted > 0 {
             writeln!(f, "  and {} more", HumanCount(unlisted))?;
         }
-        let Counts { accepted, rejected } = self.counts;
-        writeln!(f, "{}: {} accepted, {} rejected", self.target, HumanCount(accepted), HumanCount(rejected))?;
-        let rate = rate_per_s(accepted, self.elapsed);
+        let Counts { accepted, rejected, first_rejection } = &self.counts;
+        writeln!(
+            f,
+            "{}: {} accepted, {} rejected",
+            self.target,
+            HumanCount(*accepted),
+            HumanCount(*rejected)
+        )?;
+        if let Some(reason) = first_rejection {
+            writeln!(f, "  the first rejection: {reason}")?;
+        }
+        let rate = rate_per_s(*accepted, self.elapsed);
         write!(f, "in {:.1} s, {} records/s", self.elapsed.as_secs_f64(), HumanCount(rate))
     }
 }
@@ -84,6 +93,11 @@ mod tests {
 
     fn broken(line: u64) -> BrokenLine {
         BrokenLine { file: "log".to_owned(), line, reason: "half".to_owned() }
+    }
+
+    fn counts(accepted: u64, rejected: u64) -> Counts {
+        let first_rejection = (rejected > 0).then(|| "completed_at: in the future".to_owned());
+        Counts { accepted, rejected, first_rejection }
     }
 
     fn summary(broken_lines: u64, counts: Counts) -> Summary {
@@ -102,9 +116,9 @@ mod tests {
 
     #[test]
     fn says_what_was_read_and_sent() {
-        let text = summary(2, Counts { accepted: 999, rejected: 1 }).to_string();
+        let text = summary(2, counts(999, 1)).to_string();
         let expected = "read 1,004 lines: 1,000 records, 2 others, 2 broken\n  log:1: half\n  log:2: half\n\
-                        there: 999 accepted, 1 rejected\nin 2.0 s, 499 records/s";
+                        there: 999 accepted, 1 rejected\n  the first rejection: completed_at: in the future\nin 2.0 s, 499 records/s";
         assert_eq!(text, expected);
     }
 
@@ -117,11 +131,11 @@ mod tests {
 
     #[test]
     fn fails_when_nothing_was_sent_or_strictly_anything_was_wrong() {
-        let all = Counts { accepted: 1_000, rejected: 0 };
-        assert!(!summary(0, all).failed(true));
-        assert!(!summary(1, all).failed(false));
-        assert!(summary(1, all).failed(true));
-        assert!(summary(0, Counts { accepted: 999, rejected: 1 }).failed(true));
+        let all = || counts(1_000, 0);
+        assert!(!summary(0, all()).failed(true));
+        assert!(!summary(1, all()).failed(false));
+        assert!(summary(1, all()).failed(true));
+        assert!(summary(0, counts(999, 1)).failed(true));
         assert!(summary(0, Counts::default()).failed(false));
     }
 }

@@ -3,6 +3,7 @@
 use super::{Shared, startup::database_name};
 use crate::ops::VERSION;
 use millrace_log::LogSettings;
+use millrace_query::ArchiveLocation;
 use millrace_tenancy::{ADMIN_KEY, SERVICE, WORKSPACE, WORKSPACE_KEY};
 use std::{
     fmt,
@@ -23,7 +24,8 @@ impl Banner {
         let plan = &shared.plan;
         let kept = plan.processor.as_ref().is_none_or(|processor| !processor.archive.no_archive);
         let of_query = plan.query.as_ref().map(|(_, archive)| archive.url.clone());
-        let of_processor = || plan.processor.as_ref().map(|processor| processor.archive.archive_url.clone());
+        let of_processor =
+            || plan.processor.as_ref().map(|processor| absolute(&processor.archive.archive_url));
         Self {
             roles: plan.roles(),
             address: reachable(address),
@@ -68,9 +70,14 @@ impl Banner {
         writeln!(f, "  workspace  {WORKSPACE}")?;
         writeln!(f, "  service    {SERVICE}")?;
         writeln!(f, "  its key    {WORKSPACE_KEY}")?;
-        writeln!(f, "  admin key  {ADMIN_KEY}")?;
+        writeln!(f, "  admin key  {ADMIN_KEY}")
+    }
+
+    fn examples(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = format!("http://{}", self.address);
-        writeln!(f, "\ntry")?;
+        if self.runs("ingest") || self.runs("query") {
+            writeln!(f, "\ntry")?;
+        }
         if self.runs("ingest") {
             writeln!(
                 f,
@@ -87,11 +94,16 @@ impl Banner {
     }
 }
 
+/// A relative folder as the absolute one that it is now.
+fn absolute(url: &str) -> String {
+    ArchiveLocation::parse(url).map_or_else(|_| url.to_owned(), |location| location.url)
+}
+
 /// A shell function that prints a record of this moment.
 const RECORD: &str = concat!(
     r#"record() { t=$(date -u +%FT%TZ); printf '{"id":"%s","workspace_id":"550e8400-e29b-41d4-a716-446655440000","#,
     r#""service_id":"550e8400-e29b-41d4-a716-446655440001","query_text":"SELECT 1","status":"success","#,
-    r#""duration_ms":1.5,"started_at":"%s","completed_at":"%s"}\n' "$(uuidgen)" "$t" "$t"; }"#
+    r#""duration_ms":1.5,"started_at":"%s","completed_at":"%s"}\n' "$(uuidgen 2>/dev/null || cat /proc/sys/kernel/random/uuid)" "$t" "$t"; }"#
 );
 
 /// An address that listens on all interfaces is shown as this machine's own.
@@ -110,6 +122,7 @@ impl fmt::Display for Banner {
         self.stores(f)?;
         if self.dev {
             self.development(f)?;
+            self.examples(f)?;
         }
         writeln!(f, "\nCtrl-C or SIGTERM ends it.")
     }

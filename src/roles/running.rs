@@ -1,6 +1,7 @@
 //! The services that run, and the order in which they end: what was acknowledged is in the log before the processor ends.
 
 use super::{Error, Shared, server::Server};
+use crate::ops::{Ops, Phase};
 use axum::Router;
 use millrace_ingest::Edge;
 use millrace_query::QueryService;
@@ -9,7 +10,9 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long the processor may take to commit what it has begun.
-const PROCESSOR_LIMIT: Duration = Duration::from_secs(30);
+const PROCESSOR_LIMIT: Duration = Duration::from_secs(15);
+/// How often the query service is asked whether it has caught up.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(100);
 
 type ProcessorTask = JoinSet<Result<(), millrace_processor::Error>>;
 
@@ -40,13 +43,16 @@ impl Running {
         edge.into_iter().chain(query).fold(Router::new(), Router::merge)
     }
 
-    /// Waits for an end that nobody asked for.
-    pub async fn ended(&mut self) -> Error {
-        match self.processor.join_next().await {
-            None => std::future::pending().await,
-            Some(Ok(Ok(()))) => Error::ProcessorEnded,
-            Some(Ok(Err(error))) => Error::Processor(Box::new(error)),
-            Some(Err(error)) => Error::Task(error),
+    /// Tells `ops` when all are ready, and waits for an end that nobody asked for.
+    pub async fn ended(&mut self, ops: &Ops) -> Error {
+        let ready = async {
+            caught_up(self.query.as_ref()).await;
+            ops.set_phase(Phase::Running);
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = processor_ended(&mut self.processor) => ended,
+            never = ready => never,
         }
     }
 
@@ -68,6 +74,22 @@ impl Running {
             Ok(Some(Err(error))) => Err(Error::Task(error)),
             Err(_) => Err(Error::ProcessorStuck(PROCESSOR_LIMIT.as_secs())),
         }
+    }
+}
+
+async fn processor_ended(processor: &mut ProcessorTask) -> Error {
+    match processor.join_next().await {
+        None => std::future::pending().await,
+        Some(Ok(Ok(()))) => Error::ProcessorEnded,
+        Some(Ok(Err(error))) => Error::Processor(Box::new(error)),
+        Some(Err(error)) => Error::Task(error),
+    }
+}
+
+/// Waits until the query service knows what the log held when it started.
+async fn caught_up(query: Option<&QueryService>) {
+    while query.is_some_and(|query| !query.readiness().is_ready()) {
+        tokio::time::sleep(CATCH_UP_INTERVAL).await;
     }
 }
 

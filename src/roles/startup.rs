@@ -3,10 +3,12 @@
 use super::{Error, Shared};
 use millrace_log::{ensure_topics, wait_until_reachable};
 use millrace_tenancy::{migrate, seed_development};
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, Connection, PgPool};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 /// Between two warnings that the database does not answer.
 const WARNING_INTERVAL: Duration = Duration::from_secs(3);
@@ -35,7 +37,7 @@ async fn wait_for_database(pool: &PgPool, shutdown: &CancellationToken) -> bool 
     loop {
         let answer = tokio::select! {
             () = shutdown.cancelled() => return false,
-            answer = sqlx::query("SELECT 1").execute(pool) => answer,
+            answer = connect_once(pool) => answer,
         };
         let Err(error) = answer else { return true };
         if warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
@@ -48,6 +50,13 @@ async fn wait_for_database(pool: &PgPool, shutdown: &CancellationToken) -> bool 
             () = tokio::time::sleep(DATABASE_PAUSE) => {}
         }
     }
+}
+
+/// The pool would try again by itself and, in the end, tell only that it took too long.
+async fn connect_once(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let options = pool.connect_options();
+    let connected = timeout(CONNECT_LIMIT, options.connect()).await;
+    connected.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await
 }
 
 /// `host:port/name`: no secret in it.

@@ -14,7 +14,7 @@ pub use kafka::{Log, header};
 pub use process::{Process, Signal, free_port, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
 pub use services::{Services, python, say_skipped};
-pub use settle::{count, settle};
+pub use settle::{count, settle, sum};
 pub use wait::{PATIENCE, until};
 
 use anyhow::Result;

@@ -65,7 +65,8 @@ async fn through_the_edge_and_once_more() -> Result<()> {
         Ok(())
     })
     .await?;
-    check(&installation, &reference, &api).await
+    check(&installation, &reference, &api).await?;
+    archive::check(&installation, &reference).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The processor killed with -9 in the middle of its work, again and again: nothing is lost and nothing counted twice.
 
 use crate::{
+    archive,
     harness::{ADMIN_KEY, Api, Installation, Process, count, until},
     reference::{FROM, RECORDS, Reference, TO},
     replay::{REPLAY_PATIENCE, check, replay},
@@ -26,7 +27,8 @@ async fn killed_in_the_middle_again_and_again() -> Result<()> {
         tokio::join!(replay(&reference, &ingest), kill_repeatedly(&installation, &api, processor));
     replayed?;
     let _processor = processor?;
-    check(&installation, &reference, &api).await
+    check(&installation, &reference, &api).await?;
+    archive::check(&installation, &reference).await
 }
 
 /// Returns the last processor, which lives on.

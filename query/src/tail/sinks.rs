@@ -8,7 +8,7 @@ use crate::{
     recent::Recent,
     record::{Arrival, Head, Record},
 };
-use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId, aggregate};
+use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId, aggregate, json};
 use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl AggregatesSink {
 
 impl Sink for AggregatesSink {
     fn take(&self, incoming: Incoming<'_>) {
-        match sonic_rs::from_slice::<RowHead>(incoming.payload) {
+        match json::read::<RowHead>(incoming.payload) {
             Ok(head) if head.version > aggregate::VERSION => self.unreadable.inc(),
             Ok(RowHead { kind: aggregate::Kind::Delta, .. }) => self.deltas.inc(),
             Ok(head) => {

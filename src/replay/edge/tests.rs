@@ -24,6 +24,13 @@ async fn busy_once(
     (StatusCode::ACCEPTED, Json(json!({"ingested": taken, "dropped": 0}))).into_response()
 }
 
+/// None of the events is valid.
+async fn drop_all() -> impl IntoResponse {
+    let errors = json!([{"index": 0, "id": "1", "field": "completed_at", "message": "in the future"}]);
+    let body = json!({"error": "None is valid", "code": 422, "ingested": 0, "dropped": 1, "errors": errors});
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(body))
+}
+
 async fn refuse() -> impl IntoResponse {
     (StatusCode::FORBIDDEN, Json(json!({"error": "not with this key", "code": 403})))
 }
@@ -48,8 +55,16 @@ async fn start(route: axum::routing::MethodRouter<Calls>, path: &str) -> (Edge, 
 async fn a_busy_edge_is_asked_again() {
     let (edge, calls, _server) = start(post(busy_once), "/api/v1/metrics/ingest").await;
     let answer = edge.ingest(&[]).await.expect("taken at the second try");
-    assert_eq!(answer, Ingested { ingested: 0, dropped: 0 });
+    assert_eq!(answer, Ingested::default());
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn events_that_are_not_valid_are_dropped_but_nothing_stops() {
+    let (edge, _, _server) = start(post(drop_all), "/api/v1/metrics/ingest").await;
+    let answer = edge.ingest(&[]).await.expect("an answer");
+    assert_eq!((answer.ingested, answer.dropped), (0, 1));
+    assert_eq!(answer.errors[0].field, "completed_at");
 }
 
 #[tokio::test]

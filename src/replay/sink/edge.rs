@@ -1,7 +1,7 @@
 //! Batches to an edge, several requests at once.
 
 use super::{Counts, SinkError};
-use crate::replay::edge::{Edge, EdgeError, Ingested};
+use crate::replay::edge::{Edge, EdgeError, Ingested, Rejection};
 use millrace_schemas::QueryMetric;
 use tokio::task::JoinSet;
 
@@ -35,7 +35,7 @@ impl EdgeSink {
     }
 
     pub fn counts(&self) -> Counts {
-        self.counts
+        self.counts.clone()
     }
 
     async fn collect_one(&mut self) -> Result<(), SinkError> {
@@ -43,6 +43,9 @@ impl EdgeSink {
         let answer = finished??;
         self.counts.accepted += answer.ingested;
         self.counts.rejected += answer.dropped;
+        if let Some(Rejection { field, message }) = answer.errors.first() {
+            self.counts.first_rejection.get_or_insert_with(|| format!("{field}: {message}"));
+        }
         Ok(())
     }
 }

@@ -100,6 +100,7 @@ impl LogSink {
         Counts {
             accepted: deliveries.accepted.load(Ordering::Relaxed),
             rejected: deliveries.rejected.load(Ordering::Relaxed),
+            first_rejection: None,
         }
     }
 

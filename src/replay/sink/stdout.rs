@@ -19,7 +19,7 @@ impl StdoutSink {
     }
 
     pub fn counts(&self) -> Counts {
-        Counts { accepted: self.written, rejected: 0 }
+        Counts { accepted: self.written, ..Counts::default() }
     }
 }
 

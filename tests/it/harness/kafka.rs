@@ -61,7 +61,7 @@ impl Log {
         Ok(messages)
     }
 
-    pub fn partitions(&self, topic: &str) -> Result<i32> {
+    fn partitions(&self, topic: &str) -> Result<i32> {
         let consumer: BaseConsumer = self.client().create()?;
         let metadata = block_in_place(|| consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT));
         let topics = metadata.with_context(|| format!("describe {topic}"))?;

@@ -89,7 +89,7 @@ fn merge(held: Vec<Arc<Record>>, archived: Vec<Record>, limit: usize, complete: 
     // The first arrival of a record counts.
     all.sort_unstable_by_key(|record| record.arrival);
     let mut ids = HashSet::new();
-    all.retain(|record| record.json().is_some() && ids.insert(record.head.id));
+    all.retain(|record| record.json().is_some() && ids.insert(record.head.identity()));
     show(all.iter().rev().map(Arc::as_ref), limit, complete)
 }
 

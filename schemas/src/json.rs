@@ -1,0 +1,97 @@
+//! Reads JSON that anyone may have written, with a fast parser, but never deeper than a stack can hold: the parser has no
+//! limit of its own in the fields that it skips.
+
+use crate::{FieldError, QueryMetric};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The deepest nesting of arrays and objects that is read, as serde_json has it.
+pub const DEPTH_MAX: usize = 128;
+
+/// One record, which must be a JSON object. What is wrong is said in the words that the edge uses too.
+pub fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FieldError> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        // serde would take an array for a struct, field by field.
+        return Err(not_an_object(bytes));
+    }
+    if is_too_deep(bytes) {
+        return Err(FieldError::new("", format!("more than {DEPTH_MAX} arrays and objects in one another")));
+    }
+    sonic_rs::from_slice(bytes).map_err(|error| explain(bytes, &error))
+}
+
+fn not_an_object(bytes: &[u8]) -> FieldError {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+        Ok(_) => FieldError::new("", "a record must be a JSON object"),
+        Err(error) => FieldError::new("", format!("not JSON: {error}")),
+    }
+}
+
+/// Nearly all records have few brackets: counting them settles it. Only of the others the nesting is followed.
+fn is_too_deep(bytes: &[u8]) -> bool {
+    let opening = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    opening > DEPTH_MAX && depth(bytes) > DEPTH_MAX
+}
+
+/// The deepest nesting; brackets in strings don't count.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Names what is wrong with bytes that the fast parser refused.
+fn explain(bytes: &[u8], error: &sonic_rs::Error) -> FieldError {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) => match QueryMetric::from_value(&value) {
+            Err(error) => error,
+            Ok(_) => FieldError::new("", error.to_string()),
+        },
+        Err(error) => FieldError::new("", format!("not JSON: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        format!(r#"{{"x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn a_record_nested_deeper_than_a_stack_is_an_error() {
+        let error = read::<Value>(nested(1_000_000).as_bytes()).expect_err("too deep");
+        assert_eq!(error.message, "more than 128 arrays and objects in one another");
+        assert!(read::<Value>(nested(DEPTH_MAX).as_bytes()).is_err());
+        assert!(read::<Value>(nested(DEPTH_MAX - 1).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn many_brackets_side_by_side_or_in_strings_are_no_depth() {
+        let record =
+            format!(r#"{{"a":[{}0],"b":"{}\"{}"}}"#, "[],".repeat(500), "[".repeat(500), "{".repeat(500));
+        assert!(read::<Value>(record.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn only_an_object_is_a_record() {
+        let message = |bytes| read::<Value>(bytes).expect_err("no object").message;
+        assert_eq!(message(b" [1]"), "a record must be a JSON object");
+        assert_eq!(message(b"garbage"), "not JSON: expected value at line 1 column 1");
+        assert!(message(b"").starts_with("not JSON: EOF"));
+    }
+}
