@@ -12,6 +12,10 @@ use millrace_schemas::{
     EventTime, FieldError, QueryMetric, RecordId, Status, WorkspaceId, dead_letter::Reason,
 };
 use std::time::Duration;
+use uuid::Uuid;
+
+/// The most bytes of a dead letter's error text.
+const ERROR_BYTES_MAX: usize = 1_000;
 
 /// What of a record decides the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub enum Verdict {
 pub struct Admission {
     generation_records: i64,
     future_skew: Duration,
+    /// Of this memory alone: it is rebuilt with another after a restart.
+    secret: u128,
     generation: i64,
     current: HashSet<u128>,
     previous: HashSet<u128>,
@@ -56,6 +62,7 @@ impl Admission {
         Self {
             generation_records: i64::from(settings.dedupe_records),
             future_skew: settings.future_skew.into(),
+            secret: Uuid::new_v4().as_u128() | 1,
             generation: 0,
             current: HashSet::new(),
             previous: HashSet::new(),
@@ -79,7 +86,9 @@ impl Admission {
     ) -> Verdict {
         let identity = match record {
             Ok(identity) => identity,
-            Err(error) => return Verdict::DeadLetter { reason: Reason::Invalid, error: error.to_string() },
+            Err(error) => {
+                return Verdict::DeadLetter { reason: Reason::Invalid, error: short(error.to_string()) };
+            }
         };
         if !known(identity.workspace) {
             let error = format!("workspace_id: no workspace has the id {}", identity.workspace);
@@ -96,7 +105,7 @@ impl Admission {
 
     fn is_repeat(&mut self, offset: i64, identity: &Identity) -> bool {
         self.turn_to(offset.div_euclid(self.generation_records));
-        let fingerprint = fingerprint(identity);
+        let fingerprint = fingerprint(self.secret, identity);
         !self.current.insert(fingerprint) || self.previous.contains(&fingerprint)
     }
 
@@ -111,16 +120,23 @@ impl Admission {
     }
 }
 
-/// 128 bits of (workspace, id, running): both ids are mixed, since tenants may choose theirs freely. Two rounds of
-/// multiplication by odd constants make the map from either id to the result one to one while the other is fixed.
-fn fingerprint(identity: &Identity) -> u128 {
-    const A: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-    const B: u128 = 0xd6e8_feb8_6659_fd93_a5a3_564e_4c1f_9b6d;
-    let mut mixed = identity.workspace.0.as_u128().wrapping_mul(A);
+/// 128 bits of (workspace, id, running). Within a workspace it is one to one in the id. Between workspaces it depends on
+/// a secret, or a tenant could choose ids that make another's records look like repeats.
+fn fingerprint(secret: u128, identity: &Identity) -> u128 {
+    let mut mixed = identity.workspace.0.as_u128().wrapping_mul(secret);
     mixed ^= mixed >> 67;
-    mixed = mixed.wrapping_mul(B) ^ u128::from(identity.running);
+    mixed = mixed.wrapping_mul(secret.rotate_left(64) | 1) ^ u128::from(identity.running);
     mixed ^= mixed >> 61;
     mixed ^ identity.id.0.as_u128()
+}
+
+/// An error may quote what it found: enough of it for a person, not all of it.
+fn short(mut error: String) -> String {
+    if error.len() > ERROR_BYTES_MAX {
+        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+        error.push('…');
+    }
+    error
 }
 
 #[cfg(test)]

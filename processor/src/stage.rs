@@ -47,6 +47,8 @@ pub enum StageError {
     },
     #[error("another processor has the --instance-id `{0}`: give each its own")]
     Fenced(String),
+    #[error("told to stop while it read the log again")]
+    Stopped,
     #[error("a stage's thread could not start")]
     Thread(#[source] std::io::Error),
     #[error("a stage's thread panicked; its message is in the log above")]
@@ -69,7 +71,7 @@ impl StageError {
 
     fn reaction(&self) -> Reaction {
         match self {
-            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) => Reaction::Retry,
+            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) | Self::Stopped => Reaction::Retry,
             Self::Plan(_)
             | Self::Frame { .. }
             | Self::Checkpoint { .. }
@@ -79,7 +81,8 @@ impl StageError {
         }
     }
 
-    /// A fenced producer will stay so: another one with its name has begun.
+    /// A member that was put out stays out: another one with its name has joined. A producer's epoch also ends when a
+    /// transaction was too long open (a machine that slept, say): then it begins again.
     fn name_fencing(self, instance: &str) -> Self {
         match &self {
             Self::Kafka { source, .. } if is_fenced(source) => Self::Fenced(instance.to_owned()),
@@ -89,12 +92,11 @@ impl StageError {
 }
 
 fn is_fenced(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{Fenced, FencedInstanceId, InvalidProducerEpoch, ProducerFenced};
     let code = match error {
         KafkaError::Transaction(error) => Some(error.code()),
         _ => error.rdkafka_error_code(),
     };
-    matches!(code, Some(Fenced | ProducerFenced | InvalidProducerEpoch | FencedInstanceId))
+    code == Some(RDKafkaErrorCode::FencedInstanceId)
 }
 
 /// Runs `attempt` on a thread of its own, again and again, until it ends well, `shutdown` comes or it can't go on.
@@ -135,6 +137,10 @@ fn retry(
         };
         if error.reaction() == Reaction::Stop {
             return Err(error);
+        }
+        if shutdown.is_cancelled() {
+            tracing::info!(stage = name, error = %Chain(&error), "ended; the next start goes on from the log");
+            return Ok(());
         }
         if started.elapsed() > RETRY_AFTER_MAX {
             wait = RETRY_AFTER;

@@ -198,13 +198,13 @@ impl Windows {
     }
 
     async fn delta_rows(&mut self) -> Result<Vec<AggregateRow>, PlanError> {
-        let mut by_slot = BTreeMap::<SlotId, Vec<RecordBatch>>::new();
-        for (id, states) in std::mem::take(&mut self.deltas) {
-            by_slot.entry(id).or_default().push(states);
+        let mut by_window = BTreeMap::<Window, Vec<RecordBatch>>::new();
+        for ((window, _), states) in std::mem::take(&mut self.deltas) {
+            by_window.entry(window).or_default().push(states);
         }
         let mut rows = Vec::new();
-        for (id, states) in by_slot {
-            rows.extend(slot::delta_rows(&self.plan, id, &states, self.position).await?);
+        for (window, states) in by_window {
+            rows.extend(slot::delta_rows(&self.plan, window, &states, self.position).await?);
         }
         Ok(rows)
     }

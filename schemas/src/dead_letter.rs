@@ -16,6 +16,9 @@ pub const SOURCE_PARTITION: &str = "millrace.source.partition";
 /// Header: its offset there, decimal.
 pub const SOURCE_OFFSET: &str = "millrace.source.offset";
 
+/// Header, only where key or value was too large for a dead letter and cut: how many bytes the value had, decimal.
+pub const CUT_FROM_BYTES: &str = "millrace.cut_from_bytes";
+
 /// Why a record is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -59,4 +62,7 @@ pub struct DeadLetterHeaders {
     pub source_partition: String,
     #[serde(rename = "millrace.source.offset")]
     pub source_offset: String,
+    /// Only where the value was cut.
+    #[serde(rename = "millrace.cut_from_bytes", default, skip_serializing_if = "Option::is_none")]
+    pub cut_from_bytes: Option<String>,
 }

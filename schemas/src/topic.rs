@@ -43,11 +43,14 @@ impl Topics {
             partitions,
             config: vec![append_time, ("retention.ms", retention)],
         };
+        let mut dead_letters = spec(&self.dead_letters, WEEK_MS);
+        // A producer may compress what it sends; a dead letter holds the bytes as they were.
+        dead_letters.config.push(("max.message.bytes", "8388608"));
         vec![
             spec(&self.metrics, WEEK_MS),
             spec(&self.partials, DAY_MS),
             spec(&self.aggregates, WEEK_MS),
-            spec(&self.dead_letters, WEEK_MS),
+            dead_letters,
         ]
     }
 }

@@ -63,9 +63,11 @@ impl Batch {
 impl Sender {
     /// Sends all that comes, until the end, an error or the shutdown; then waits for what is on its way.
     pub async fn run(&mut self, chunks: &mut mpsc::Receiver<Result<Chunk, InputError>>) -> Result<(), Error> {
-        let sent = self.send_all(chunks).await;
-        let flushed = self.flush().await;
-        sent.and(flushed).and(self.finish().await)
+        let mut sent = self.send_all(chunks).await;
+        if matches!(sent, Ok(()) | Err(Error::Input(_))) {
+            sent = sent.and(self.flush().await);
+        }
+        sent.and(self.finish().await)
     }
 
     async fn finish(&mut self) -> Result<(), Error> {

@@ -229,9 +229,13 @@ impl Worker for Sink {
             self.close_batch();
         }
         while !self.waiting.is_empty() {
-            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.store_first(member) {
-                tracing::warn!(error = %Chain(&error), "the last aggregates will be stored after the next start");
-                return;
+            match self.store_first(member) {
+                Ok(_) => {}
+                Err(Failure::Restart) => return,
+                Err(Failure::Retry(error) | Failure::Stop(error)) => {
+                    tracing::warn!(error = %Chain(&error), "the last aggregates will be stored after the next start");
+                    return;
+                }
             }
         }
     }

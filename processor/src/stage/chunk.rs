@@ -23,6 +23,11 @@ impl Record {
             payload.ok_or_else(|| FieldError::new("", "a record without a value")).and_then(record::parse);
         Self { partition, offset, append_time, parsed }
     }
+
+    /// It has no outcome yet: accepted, but in no count.
+    pub(super) fn is_running(&self) -> bool {
+        self.parsed.as_ref().is_ok_and(|(identity, _)| identity.running)
+    }
 }
 
 /// A record that goes to the dead-letter topic: `index` is its place in the chunk.
@@ -36,6 +41,7 @@ pub(super) struct DeadLetter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub counted: u64,
+    pub running: u64,
     pub duplicate: u64,
     pub dead_letter: u64,
 }
@@ -88,7 +94,9 @@ impl Source {
         self.changed = true;
         if let (Verdict::Counted, Ok((identity, measured))) = (&verdict, &record.parsed) {
             raw.push(identity, measured);
-            self.max_event_time = self.max_event_time.max(Some(identity.completed_at));
+            // A clock that is ahead, within the allowed skew, must not close everybody's windows before their time.
+            let event_time = identity.completed_at.min(record.append_time);
+            self.max_event_time = self.max_event_time.max(Some(event_time));
         }
         verdict
     }

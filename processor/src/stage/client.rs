@@ -15,6 +15,8 @@ use std::{
 
 const SESSION_TIMEOUT_MS: &str = "10000";
 const TRANSACTION_TIMEOUT_MS: &str = "30000";
+/// A dead letter may be as large as the dead-letter topic allows.
+const MESSAGE_BYTES_MAX: &str = "8388608";
 /// Fetched ahead per consumer.
 const FETCH_AHEAD_KBYTES: &str = "32768";
 
@@ -96,6 +98,7 @@ impl Client {
         let producer: BaseProducer = log
             .producer(REQUEST_TIMEOUT)
             .set("transactional.id", log.name(member))
+            .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .create()
             .map_err(StageError::kafka("making a producer"))?;

@@ -18,7 +18,7 @@ use hashbrown::HashSet;
 use millrace_log::{LogSettings, partition_count};
 use millrace_schemas::{
     EventTime, WorkspaceId,
-    dead_letter::{ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC},
+    dead_letter::{CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC},
     partial::{Header, Progress},
 };
 use millrace_tenancy::Directory;
@@ -40,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
+const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 const DIRECTORY_RETRY: Duration = Duration::from_millis(500);
 
 /// What a combine worker works with.
@@ -72,7 +74,7 @@ impl Meters {
         let records = prometheus::IntCounterVec::new(
             prometheus::Opts::new(
                 "millrace_combine_records_total",
-                "Raw records by verdict: counted, duplicate, dead_letter",
+                "Raw records by verdict: counted, running (no outcome yet), duplicate, dead_letter",
             ),
             &["verdict"],
         )?;
@@ -82,7 +84,7 @@ impl Meters {
         )?;
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(transactions.clone()))?;
-        for verdict in ["counted", "duplicate", "dead_letter"] {
+        for verdict in ["counted", "running", "duplicate", "dead_letter"] {
             records.with_label_values(&[verdict]).inc_by(0);
         }
         Ok(Self { records, transactions })
@@ -92,6 +94,7 @@ impl Meters {
         self.transactions.inc();
         for (verdict, count) in [
             ("counted", counts.counted),
+            ("running", counts.running),
             ("duplicate", counts.duplicate),
             ("dead_letter", counts.dead_letter),
         ] {
@@ -145,7 +148,10 @@ impl<'a> Worker<'a> {
         let interval = Duration::from(self.settings.windows.commit_interval);
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let mut deadline = Instant::now() + POLL_WAIT;
-        while messages.len() < records_max && bytes < CHUNK_BYTES_MAX {
+        while messages.len() < records_max
+            && bytes < CHUNK_BYTES_MAX
+            && (messages.is_empty() || Instant::now() < deadline)
+        {
             let polled = self.client.consumer.poll(deadline.saturating_duration_since(Instant::now()));
             // The callbacks run inside poll: what it returns belongs to the assignment after them, what was there before
             // is read again from the committed offset, by whoever owns the partition now.
@@ -260,6 +266,7 @@ impl<'a> Worker<'a> {
         for (index, record) in records.iter().enumerate() {
             let Some(source) = self.sources.get_mut(&record.partition) else { continue };
             match source.take(record, &self.known, &mut raw, now) {
+                Verdict::Counted if record.is_running() => counts.running += 1,
                 Verdict::Counted => counts.counted += 1,
                 Verdict::Duplicate => counts.duplicate += 1,
                 Verdict::DeadLetter { reason, error } => {
@@ -322,19 +329,23 @@ impl<'a> Worker<'a> {
         message: &'m BorrowedMessage<'_>,
     ) -> BaseRecord<'m, [u8], [u8]> {
         let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
+        let bytes = message.payload_len().to_string();
+        let cut = message.payload_len() > LETTER_BYTES_MAX;
         let headers = [
             (REASON, letter.reason.as_str()),
-            (ERROR, &letter.error),
+            (ERROR, letter.error.as_str()),
             (SOURCE_TOPIC, message.topic()),
-            (SOURCE_PARTITION, &partition),
-            (SOURCE_OFFSET, &offset),
+            (SOURCE_PARTITION, partition.as_str()),
+            (SOURCE_OFFSET, offset.as_str()),
         ];
-        let headers = headers.into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        let headers = headers.into_iter().chain(cut.then_some((CUT_FROM_BYTES, bytes.as_str())));
+        let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(KafkaHeader { key, value: Some(value) })
         });
         let record = BaseRecord::to(&self.dead_letters).headers(headers);
-        let record = message.key().into_iter().fold(record, |record, key| record.key(key));
-        message.payload().into_iter().fold(record, |record, payload| record.payload(payload))
+        let short = |bytes: &'m [u8]| &bytes[..bytes.len().min(LETTER_BYTES_MAX)];
+        let record = message.key().map(short).into_iter().fold(record, |record, key| record.key(key));
+        message.payload().map(short).into_iter().fold(record, |record, payload| record.payload(payload))
     }
 }
 

@@ -70,6 +70,10 @@ pub(super) fn read(
             }
         }
     }
+    if shutdown.is_cancelled() {
+        // A part of it must not be taken for the whole.
+        return Err(StageError::Stopped);
+    }
     let Range { topic, partition, from, to } = range;
     tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
     Ok(())

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 /// Frames taken between two looks at what is due.
-const FRAMES_MAX: usize = 1_000;
+const FRAMES_MAX: usize = 200;
 /// How often the clock is looked at when no frame comes.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How often offsets are committed when there is nothing to emit.

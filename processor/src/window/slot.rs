@@ -26,6 +26,8 @@ const QUERY_COUNT: usize = 3;
 #[derive(Debug)]
 pub(super) struct Slot {
     states: Vec<RecordBatch>,
+    /// There is one batch, with one row a key.
+    is_merged: bool,
     keys: HashMap<Key, KeyState>,
     /// The oldest partials offset that contributed.
     pub(super) first_offset: i64,
@@ -68,6 +70,7 @@ impl Slot {
     pub(super) fn new(first_offset: i64) -> Self {
         Self {
             states: Vec::new(),
+            is_merged: false,
             keys: HashMap::new(),
             first_offset,
             first_row: None,
@@ -84,6 +87,7 @@ impl Slot {
             key.late_count += if late { counts.value(row) } else { 0 };
         }
         self.states.push(states);
+        self.is_merged = false;
     }
 
     pub(super) fn restore_emitted(&mut self, offset: i64, row: &AggregateRow) {
@@ -141,8 +145,9 @@ impl Slot {
 
     /// Leaves one batch with one row a key.
     async fn compact(&mut self, plan: &Plan) -> Result<(), PlanError> {
-        if self.states.len() > 1 {
+        if !self.is_merged {
             self.states = vec![plan.merge(&self.states).await?];
+            self.is_merged = true;
         }
         Ok(())
     }
@@ -156,7 +161,7 @@ impl Slot {
 /// Rows for windows that have left the memory, to be merged into what is stored.
 pub(super) async fn delta_rows(
     plan: &Plan,
-    id: SlotId,
+    window: Window,
     states: &[RecordBatch],
     position: i64,
 ) -> Result<Vec<AggregateRow>, PlanError> {
@@ -166,7 +171,7 @@ pub(super) async fn delta_rows(
         revision: 1,
         is_final: true,
         late_count: totals.query_count,
-        ..row_of(totals, id, position)
+        ..row_of(totals, (window, totals.bucket), position)
     };
     Ok(results.iter().map(delta).collect())
 }
