@@ -66,6 +66,12 @@ impl Source {
         Self { admission, next, max_event_time: None, at_end: false, last_record, told: None, changed: false }
     }
 
+    /// A record came. It is judged later than it is received: the end may be told before.
+    pub(super) fn received(&mut self) {
+        self.at_end = false;
+    }
+
+    /// All that was received so far is all there is.
     pub(super) fn reached_end(&mut self) {
         self.at_end = true;
     }
@@ -89,7 +95,6 @@ impl Source {
             .admission
             .judge(record.offset, record.append_time, identity, |workspace| known.contains(&workspace));
         self.next = NextOffset::after(record.offset);
-        self.at_end = false;
         self.last_record = now;
         self.changed = true;
         if let (Verdict::Counted, Ok((identity, measured))) = (&verdict, &record.parsed) {

@@ -165,6 +165,9 @@ impl<'a> Worker<'a> {
                         deadline = Instant::now() + interval;
                     }
                     bytes += message.payload_len();
+                    if let Some(source) = self.sources.get_mut(&message.partition()) {
+                        source.received();
+                    }
                     messages.push(message);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -173,7 +176,7 @@ impl<'a> Worker<'a> {
                     }
                 }
                 Some(Err(error)) if is_passing(&error) => {
-                    tracing::debug!(%error, "the client recovers by itself")
+                    tracing::debug!(%error, "the client recovers by itself");
                 }
                 Some(Err(source)) => return Err(StageError::Kafka { what: "polling raw records", source }),
                 None => break,

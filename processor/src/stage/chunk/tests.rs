@@ -42,11 +42,23 @@ fn is_idle_only_at_the_end_and_after_a_while() {
     assert_eq!(source.progress(0, at(0), IDLE_AFTER), None, "nothing is known yet");
     source.reached_end();
     assert!(source.progress(0, at(0), IDLE_AFTER).expect("empty: idle at once").idle);
+    source.received();
     source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
     assert!(!source.progress(0, at(9), IDLE_AFTER).expect("news").idle, "not at the end");
     source.reached_end();
     assert!(source.progress(0, at(9), IDLE_AFTER).expect("news").idle);
     assert_eq!(source.progress(0, at(10), IDLE_AFTER), None);
+}
+
+/// Polled together, the end is told before the record is judged; it will not be told again.
+#[test]
+fn an_end_that_came_with_the_last_record_is_not_forgotten() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    source.received();
+    source.reached_end();
+    source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
+    assert!(!source.progress(0, at(5), IDLE_AFTER).expect("news").idle, "not yet quiet");
+    assert!(source.progress(0, at(6), IDLE_AFTER).expect("news").idle);
 }
 
 #[test]
