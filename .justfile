@@ -53,4 +53,4 @@ up *ARGUMENTS:
 
 # How fast the processor drains a topic that is full
 bench *ARGUMENTS:
-    cargo run --release --locked -- bench processor --kafka-brokers 127.0.0.1:{{ kafka_port }} {{ ARGUMENTS }}
+    cargo run --profile dist --locked -- bench processor --kafka-brokers 127.0.0.1:{{ kafka_port }} {{ ARGUMENTS }}
