@@ -53,10 +53,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let stop = shutdown.child_token();
-    let plan = Plan::declare().await?;
-    let mut stages = Stages::new();
-    start_combine(&mut stages, &settings, &components, &plan, &stop)?;
-    start_windows(&mut stages, &settings, &components, &plan, &stop)?;
+    let mut stages = start(&settings, &components, &stop).await?;
     start_sink(&mut stages, &settings, &components, &stop)?;
     start_archive(&mut stages, &settings, &components, &stop)?;
     finish(stages, &stop).await
@@ -69,11 +66,21 @@ pub async fn run_windows(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let stop = shutdown.child_token();
+    let stages = start(&settings, &components, &stop).await?;
+    finish(stages, &stop).await
+}
+
+/// Starts combine and windows.
+async fn start(
+    settings: &Settings,
+    components: &Components,
+    stop: &CancellationToken,
+) -> Result<Stages, Error> {
     let plan = Plan::declare().await?;
     let mut stages = Stages::new();
-    start_combine(&mut stages, &settings, &components, &plan, &stop)?;
-    start_windows(&mut stages, &settings, &components, &plan, &stop)?;
-    finish(stages, &stop).await
+    start_combine(&mut stages, settings, components, &plan, stop)?;
+    start_windows(&mut stages, settings, components, &plan, stop)?;
+    Ok(stages)
 }
 
 /// Waits for all stages; the first that ends stops the others.

@@ -8,7 +8,7 @@ mod frame;
 mod range;
 pub mod windows;
 
-use crate::plan::PlanError;
+use crate::{plan::PlanError, sink::outage::Chain};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// A broker's answer to a request takes no longer; longer is trouble.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// After an outage a request of our own forerunner, answered late, can put us out once or twice; who is put out as many
+/// times in a row as this has a namesake.
+const FENCED_MAX: u32 = 5;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +74,12 @@ impl StageError {
 
     fn reaction(&self) -> Reaction {
         match self {
-            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) | Self::Stopped => Reaction::Retry,
+            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) | Self::Stopped | Self::Fenced(_) => {
+                Reaction::Retry
+            }
             Self::Plan(_)
             | Self::Frame { .. }
             | Self::Checkpoint { .. }
-            | Self::Fenced(_)
             | Self::Thread(_)
             | Self::Panicked => Reaction::Stop,
         }
@@ -129,13 +133,15 @@ fn retry(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StageError::Thread)?;
     let mut wait = RETRY_AFTER;
+    let mut fenced = 0;
     loop {
         let started = std::time::Instant::now();
         let error = match attempt(&runtime) {
             Ok(()) => return Ok(()),
             Err(error) => error.name_fencing(instance),
         };
-        if error.reaction() == Reaction::Stop {
+        fenced = if matches!(error, StageError::Fenced(_)) { fenced + 1 } else { 0 };
+        if error.reaction() == Reaction::Stop || fenced >= FENCED_MAX {
             return Err(error);
         }
         if shutdown.is_cancelled() {
@@ -156,20 +162,5 @@ fn retry(
             return Ok(());
         }
         wait = (wait * 2).min(RETRY_AFTER_MAX);
-    }
-}
-
-/// An error with its causes on one line.
-struct Chain<'a>(&'a StageError);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn tell(error: &KafkaError, reason: &str) {
     if !matches!(error, KafkaError::PartitionEOF(_))
         && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
     {
-        tracing::warn!(%error, reason, "the Kafka client has trouble");
+        tracing::debug!(%error, reason, "the Kafka client has trouble");
     }
 }
 
