@@ -49,8 +49,6 @@ pub enum Error {
     Processor(#[source] Box<millrace_processor::Error>),
     #[error("the processor ended though nobody asked it to")]
     ProcessorEnded,
-    #[error("the processor did not end within {0} s")]
-    ProcessorStuck(u64),
     #[error("a role died")]
     Task(#[from] tokio::task::JoinError),
     #[error("writing to standard output")]
