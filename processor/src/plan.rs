@@ -6,7 +6,7 @@ mod raw;
 mod results;
 
 pub use raw::{Raw, RawBatch};
-pub use results::{Key, Totals, key_at, totals};
+pub use results::{BUCKET, Key, Totals, key_at, totals};
 
 use arrow::{
     array::RecordBatch,

@@ -10,7 +10,7 @@ use millrace_schemas::{EventTime, ServiceId, WorkspaceId};
 use uuid::Uuid;
 
 /// Columns of the group keys, in results and in partial states.
-pub(super) const BUCKET: usize = 0;
+pub const BUCKET: usize = 0;
 const WORKSPACE: usize = 1;
 const SERVICE: usize = 2;
 /// First column of the results proper.

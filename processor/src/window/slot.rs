@@ -3,7 +3,7 @@
 use super::SlotId;
 use crate::{
     aggregate,
-    plan::{Key, Plan, PlanError, Totals, key_at, totals},
+    plan::{BUCKET, Key, Plan, PlanError, Totals, key_at, totals},
 };
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array},
@@ -19,8 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// States are merged into one batch when there are more than this many.
 const BATCHES_MAX: usize = 16;
-/// Columns of the partial states: the bucket, and the state of `count(*)`.
-const BUCKET: usize = 0;
+/// Column of the partial states: the state of `count(*)`.
 const QUERY_COUNT: usize = 3;
 
 #[derive(Debug)]
