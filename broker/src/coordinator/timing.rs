@@ -1,0 +1,186 @@
+//! What happens without a request: sessions and transactions that time out, markers, and the rewriting of the journal.
+
+use super::{Coordinator, Shared, event::Turn, journal::Written, state::State, transaction::Transaction};
+use crate::{log::Outcome, topics::Topics};
+use kafka_protocol::ResponseError;
+use std::{
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+/// Markers that the disk refused are tried again after this time.
+const RETRY_MS: i64 = 1000;
+
+/// Sleeps until the next deadline, does what is due, and so on.
+pub async fn run(coordinator: Weak<Coordinator>, shared: Arc<Shared>) {
+    loop {
+        let deadline = shared.next_deadline();
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shared.wake.notified() => {}
+        }
+        let Some(coordinator) = coordinator.upgrade() else { return };
+        let now_ms = shared.now_ms();
+        let (unmarked, decided) = {
+            let mut state = shared.state();
+            let unmarked = state.expire(now_ms);
+            (unmarked, state.ledger.journal.forced())
+        };
+        if !unmarked.is_empty() {
+            coordinator.spawn_finishing(unmarked, decided);
+        }
+        rewrite_if_grown(&shared).await;
+    }
+}
+
+impl Shared {
+    fn next_deadline(&self) -> Instant {
+        let mut state = self.state();
+        state.armed_ms = state.next_deadline_ms();
+        let after_ms = state.armed_ms.saturating_sub(self.started_ms);
+        self.started + Duration::from_millis(u64::try_from(after_ms).unwrap_or(0))
+    }
+
+    /// Writes the markers of a decided transaction, once the decision is durable, and completes it.
+    async fn finish(&self, id: &str) -> Result<(), ResponseError> {
+        let decided = self.state().transactions.get(id).cloned();
+        let Some((decided, outcome)) =
+            decided.and_then(|known| known.state.decided().map(|outcome| (known, outcome)))
+        else {
+            return Ok(());
+        };
+        self.wait_for_appends();
+        for durable in write_markers(&self.topics, &decided, outcome, self.now_ms())? {
+            durable.wait().await.map_err(|refused| refused.error)?;
+        }
+        let written = {
+            let now_ms = self.now_ms();
+            let state = &mut *self.state();
+            state.transactions.completed(&mut Turn { store: &mut state.ledger, now_ms }, id)?;
+            state.ledger.written()
+        };
+        written.wait().await
+    }
+
+    /// Batches that were let through before the decision are in their logs when this returns; others are refused.
+    fn wait_for_appends(&self) {
+        drop(self.appending.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    async fn finish_or_retry(&self, id: &str) -> Result<(), ResponseError> {
+        let finished = self.finish(id).await;
+        let mut state = self.state();
+        state.finishing.remove(id);
+        if let Err(error) = &finished {
+            tracing::warn!(id, %error, "could not end a transaction in all partitions: trying again");
+            state.retry_ms = Some(self.now_ms() + RETRY_MS);
+            self.wake.notify_one();
+        }
+        finished
+    }
+}
+
+impl Coordinator {
+    /// Writes markers once the decision is on the disk, in a task of its own, which goes on when the client that asked for it has gone. The ids are in
+    /// `finishing` already, so that no two tasks write markers for one.
+    pub fn spawn_finishing(
+        &self,
+        ids: Vec<String>,
+        decided: Written,
+    ) -> oneshot::Receiver<Result<(), ResponseError>> {
+        let (done, finished) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let mut result = decided.wait().await;
+            for id in ids {
+                // A decision that did not reach the disk stays as it is: nothing is acknowledged any more.
+                if result.is_err() {
+                    shared.state().finishing.remove(&id);
+                    continue;
+                }
+                let finished = shared.finish_or_retry(&id).await;
+                result = result.and(finished);
+            }
+            if done.send(result).is_err() {
+                tracing::debug!("nobody waits for the end of a transaction");
+            }
+        });
+        finished
+    }
+}
+
+fn write_markers(
+    topics: &Topics,
+    decided: &Transaction,
+    outcome: Outcome,
+    now_ms: i64,
+) -> Result<Vec<crate::log::Durable>, ResponseError> {
+    let mut durables = Vec::new();
+    for (name, partition) in &decided.partitions {
+        // A topic that was deleted meanwhile has no records to mark.
+        let Some(topic) = topics.get(name) else { continue };
+        let Some(log) =
+            usize::try_from(*partition).ok().and_then(|partition| topic.partitions.get(partition))
+        else {
+            continue;
+        };
+        let marker = log.append_marker(decided.producer_id, decided.epoch, outcome, now_ms);
+        let marker = marker.map_err(|refused| {
+            tracing::warn!(topic = name, partition, %refused, "could not write a transaction marker");
+            refused.error
+        })?;
+        durables.extend(marker.map(|appended| appended.durable));
+    }
+    Ok(durables)
+}
+
+/// At open: ends what was decided. What the disk refuses is tried again later.
+pub fn recover(state: &mut State, topics: &Topics, now_ms: i64) {
+    for id in state.transactions.decided() {
+        let Some(decided) = state.transactions.get(&id).cloned() else { continue };
+        let Some(outcome) = decided.state.decided() else { continue };
+        let marked = write_markers(topics, &decided, outcome, now_ms);
+        // The journal is never synced before the logs that it speaks of.
+        let completed = marked.and_then(|_durables| {
+            state.transactions.completed(&mut Turn { store: &mut state.ledger, now_ms }, &id)
+        });
+        match completed {
+            Ok(()) => {
+                tracing::info!(id, ?outcome, "ended a transaction that was decided before the last stop")
+            }
+            Err(error) => {
+                tracing::warn!(id, %error, "could not end a decided transaction: trying again");
+                state.retry_ms = Some(now_ms + RETRY_MS);
+            }
+        }
+    }
+}
+
+async fn rewrite_if_grown(shared: &Arc<Shared>) {
+    let replacement = {
+        let mut state = shared.state();
+        if !state.ledger.journal.is_worth_rewriting() {
+            return;
+        }
+        state.begin_rewrite()
+    };
+    let synced = match replacement {
+        Ok(replacement) => {
+            let sync = tokio::task::spawn_blocking(move || replacement.sync().map(|()| replacement));
+            match sync.await {
+                Ok(synced) => synced,
+                Err(error) => {
+                    tracing::error!(%error, "the rewriting of the journal has failed");
+                    return;
+                }
+            }
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = shared.state().ledger.journal.finish_rewrite(synced) {
+        tracing::warn!(%error, "could not rewrite the journal: the old one stays");
+    }
+}
