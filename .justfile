@@ -19,11 +19,11 @@ clippy:
 deny:
     cargo deny --locked check licenses bans sources
 
-# Unit and property tests: no service needed
+# All tests, on the embedded log and store: no service needed
 test:
     cargo test --workspace --locked
 
-# The integration suite, against the services of `just services-start`
+# The integration suites, against the services of `just services-start`
 it *ARGUMENTS:
     MILLRACE_TEST_KAFKA=127.0.0.1:{{ kafka_port }} \
     MILLRACE_TEST_DATABASE_URL=postgresql://app:app@127.0.0.1:{{ postgres_port }}/app \
@@ -46,8 +46,12 @@ services-stop:
     deploy/dev/kafka.sh stop {{ kafka_port }}
     deploy/dev/postgres.sh stop
 
-# Everything in one process, against the services of `just services-start`
+# Everything in one process, nothing else needed
 up *ARGUMENTS:
+    cargo run --release --locked -- up --dev {{ ARGUMENTS }}
+
+# The same against the services of `just services-start`
+up-services *ARGUMENTS:
     cargo run --release --locked -- up --dev --kafka-brokers 127.0.0.1:{{ kafka_port }} \
         --database-url postgresql://app:app@127.0.0.1:{{ postgres_port }}/app {{ ARGUMENTS }}
 

@@ -51,14 +51,40 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn parse(arguments: &[&str]) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(["millrace"].iter().chain(arguments)).map(|cli| cli.command)
+    }
+
     #[test]
-    fn a_log_and_a_database_are_all_that_up_needs() {
-        let arguments =
-            ["millrace", "up", "--kafka-brokers", "k:9092", "--database-url", "postgresql://u:p@h/d"];
-        let cli = Cli::try_parse_from(arguments).expect("these are enough");
-        let Command::Up(up) = cli.command else { panic!("it is `up`") };
+    fn up_needs_nothing() {
+        let Ok(Command::Up(up)) = parse(&["up"]) else { panic!("it is `up`") };
         assert_eq!(up.listen, "127.0.0.1:3000");
         assert!(!up.installation.dev);
+        let plan = roles::Plan::try_from(*up).expect("the defaults are valid");
+        assert!(plan.embedded.store && plan.embedded.broker.is_some());
+        assert!(plan.embedded.data_dir.is_absolute() && plan.embedded.data_dir.ends_with("millrace-data"));
+        let archive = plan.processor.expect("it processes").archive.archive_url;
+        assert_eq!(archive, format!("file://{}/archive", plan.embedded.data_dir.display()));
+    }
+
+    #[test]
+    fn up_runs_only_what_is_not_given() {
+        let arguments =
+            ["up", "--kafka-brokers", "k:9092", "--database-url", "postgresql://u:p@h/d", "--demo"];
+        let Ok(Command::Up(up)) = parse(&arguments) else { panic!("it is `up`") };
+        let plan = roles::Plan::try_from(*up).expect("valid");
+        assert!(!plan.embedded.store && plan.embedded.broker.is_none());
+        assert!(plan.installation.dev, "the demo needs the development workspace");
+    }
+
+    #[test]
+    fn other_roles_must_be_given_addresses() {
+        for role in ["ingest", "processor", "query"] {
+            assert!(parse(&[role]).is_err(), "{role}");
+            assert!(
+                parse(&[role, "--kafka-brokers", "k:9092", "--database-url", "postgresql://h/d"]).is_ok()
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `millrace replay`: sends what a log of the past says as if it happened now. A client like any other; no role.
 
 mod csvlog;
-mod edge;
+pub mod edge;
 mod entries;
 mod entry;
 mod input;

@@ -2,6 +2,7 @@
 //! services, and ends them so that nothing acknowledged is lost.
 
 mod banner;
+mod embedded;
 mod plan;
 mod running;
 mod server;
@@ -9,9 +10,14 @@ mod startup;
 
 pub use plan::{Ingest, Plan, Processor, Query, Up};
 
-use crate::ops::{Checks, Ops, Phase};
+use crate::{
+    demo,
+    ops::{Checks, Ops, Phase},
+    replay::edge::{Edge, EdgeError},
+};
 use banner::Banner;
-use millrace_tenancy::Directory;
+use embedded::Embedded;
+use millrace_tenancy::{ADMIN_KEY, Directory, WORKSPACE};
 use prometheus::Registry;
 use rdkafka::error::KafkaError;
 use running::Running;
@@ -19,8 +25,10 @@ use server::Server;
 use sqlx::PgPool;
 use std::{
     io::{self, Write},
+    pin::pin,
     sync::Arc,
 };
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +59,14 @@ pub enum Error {
     ProcessorEnded,
     #[error("a role died")]
     Task(#[from] tokio::task::JoinError),
+    #[error("--data-dir")]
+    DataDir(#[source] io::Error),
+    #[error("the embedded log")]
+    EmbeddedLog(#[source] millrace_broker::Error),
+    #[error("the embedded store")]
+    EmbeddedStore(#[source] millrace_store::Error),
+    #[error("starting the demo")]
+    Demo(#[source] EdgeError),
     #[error("writing to standard output")]
     Stdout(#[source] io::Error),
 }
@@ -65,14 +81,31 @@ pub struct Shared {
 }
 
 /// Runs what `plan` names until `shutdown`, or until one of them can't go on.
-pub async fn run(plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(mut plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
     tracing::info!(settings = ?plan, "starting");
     plan.installation.log.validate()?;
     let listener = server::bind(&plan.listen).await?;
+    let mut embedded = Embedded::start(&mut plan).await?;
+    let stop = shutdown.child_token();
+    let mut services = pin!(run_services(plan, listener, stop.clone()));
+    let result = tokio::select! {
+        result = &mut services => result,
+        ended = embedded.ended() => {
+            stop.cancel();
+            services.await.and(Err(ended))
+        }
+    };
+    let closed = embedded.close().await;
+    tracing::info!("ended");
+    result.and(closed)
+}
+
+/// The log and the database that `plan` names may still be starting.
+async fn run_services(plan: Plan, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
     let shared = share(plan).await?;
     let mut server = Server::start(listener, Arc::clone(&shared.ops))?;
     let prepared = tokio::select! {
-        prepared = startup::prepare(&shared, &shutdown) => prepared?,
+        prepared = startup::prepare(&shared, &stop) => prepared?,
         ended = server.ended() => return Err(ended.into()),
     };
     if !prepared {
@@ -82,8 +115,9 @@ pub async fn run(plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
     server.open(running.router());
     shared.ops.set_phase(Phase::CatchingUp);
     announce(&shared, &server)?;
+    let demo = start_demo(&shared, &server, &stop)?;
     let result = tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
+        () = stop.cancelled() => Ok(()),
         ended = server.ended() => Err(ended.into()),
         ended = running.ended(&shared.ops) => Err(ended),
     };
@@ -91,9 +125,26 @@ pub async fn run(plan: Plan, shutdown: CancellationToken) -> Result<(), Error> {
         tracing::error!("a role failed: ending the others");
     }
     shared.ops.set_phase(Phase::Stopping);
+    drop(demo);
     let closed = running.close(server).await;
-    tracing::info!("ended");
     result.and(closed)
+}
+
+/// A demo that fails says so and ends; the services go on. Dropping it ends it.
+fn start_demo(shared: &Shared, server: &Server, stop: &CancellationToken) -> Result<JoinSet<()>, Error> {
+    let mut demo = JoinSet::new();
+    if shared.plan.demo {
+        let url = format!("http://{}", embedded::reachable(server.address()));
+        let url = url.parse().expect("an address makes a URL");
+        let edge = Edge::new(&url, ADMIN_KEY, stop).map_err(Error::Demo)?;
+        let stop = stop.clone();
+        demo.spawn(async move {
+            if let Err(error) = demo::run(edge, WORKSPACE, stop).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the demo has ended");
+            }
+        });
+    }
+    Ok(demo)
 }
 
 async fn share(plan: Plan) -> Result<Shared, Error> {

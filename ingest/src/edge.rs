@@ -100,11 +100,6 @@ impl Edge {
         routes::router(self)
     }
 
-    /// False while no broker can be reached.
-    pub fn is_log_reachable(&self) -> bool {
-        self.shared.log.reachable()
-    }
-
     /// Refuses further requests and waits, a little longer than a delivery may take, until nothing is in flight.
     pub async fn close(&self) {
         self.shared.closing.store(true, Ordering::Relaxed);

@@ -45,8 +45,13 @@ pub fn encode_sketch(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// As the tables hold it.
+pub fn sketch_bytes(text: &str) -> Result<Vec<u8>, SketchError> {
+    STANDARD.decode(text).map_err(|_| SketchError::Base64)
+}
+
 pub fn decode_sketch(text: &str) -> Result<Sketch, SketchError> {
-    Sketch::from_bytes(&STANDARD.decode(text).map_err(|_| SketchError::Base64)?)
+    Sketch::from_bytes(&sketch_bytes(text)?)
 }
 
 fn either<T>(a: Option<T>, b: Option<T>, join: impl FnOnce(T, T) -> T) -> Option<T> {

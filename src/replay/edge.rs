@@ -107,13 +107,23 @@ impl Edge {
         self.post("/api/v1/metrics/ingest", &Batch { metrics }).await
     }
 
+    /// What the path answers, as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EdgeError> {
+        self.request(path, None).await
+    }
+
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, EdgeError> {
+        let body = serde_json::to_vec(body).map_err(EdgeError::Encode)?;
+        self.request(path, Some(body.into())).await
+    }
+
+    /// POST with a body, GET without.
+    async fn request<T: DeserializeOwned>(&self, path: &str, body: Option<Bytes>) -> Result<T, EdgeError> {
         let url = format!("{}{path}", self.base);
-        let body = Bytes::from(serde_json::to_vec(body).map_err(EdgeError::Encode)?);
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let (wait, limit, error) = match self.try_post(&url, body.clone()).await {
+            let (wait, limit, error) = match self.try_once(&url, body.clone()).await {
                 Ok(answer) => {
                     return serde_json::from_slice(&answer)
                         .map_err(|source| EdgeError::Answer { url, source });
@@ -131,11 +141,13 @@ impl Edge {
         }
     }
 
-    async fn try_post(&self, url: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let request =
-            self.client.post(url).bearer_auth(&self.key).header(header::CONTENT_TYPE, "application/json");
+    async fn try_once(&self, url: &str, body: Option<Bytes>) -> Result<Bytes, Failure> {
+        let request = match body {
+            Some(body) => self.client.post(url).header(header::CONTENT_TYPE, "application/json").body(body),
+            None => self.client.get(url),
+        };
         let away = |source| Failure::Away(EdgeError::Away { url: url.to_owned(), source });
-        let response = request.body(body).send().await.map_err(away)?;
+        let response = request.bearer_auth(&self.key).send().await.map_err(away)?;
         let status = response.status();
         let wait = retry_after(response.headers());
         let answer = response.bytes().await.map_err(away)?;

@@ -1,14 +1,15 @@
 //! What a person is told once all runs: where things listen, and what to try.
 
-use super::{Shared, startup::database_name};
+use super::{
+    Shared,
+    embedded::{self, reachable},
+    startup::database_name,
+};
 use crate::ops::VERSION;
 use millrace_log::LogSettings;
 use millrace_query::ArchiveLocation;
 use millrace_tenancy::{ADMIN_KEY, SERVICE, WORKSPACE, WORKSPACE_KEY};
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-};
+use std::{fmt, net::SocketAddr};
 
 pub struct Banner {
     roles: Vec<&'static str>,
@@ -16,7 +17,9 @@ pub struct Banner {
     log: LogSettings,
     database: String,
     archive: Option<String>,
+    embedded: embedded::Settings,
     dev: bool,
+    demo: bool,
 }
 
 impl Banner {
@@ -30,9 +33,14 @@ impl Banner {
             roles: plan.roles(),
             address: reachable(address),
             log: plan.installation.log.clone(),
-            database: database_name(&shared.pool),
+            database: match plan.embedded.store {
+                true => plan.installation.store.database_url.clone(),
+                false => database_name(&shared.pool),
+            },
             archive: of_query.or_else(of_processor).filter(|_| kept),
+            embedded: plan.embedded.clone(),
             dev: plan.installation.dev,
+            demo: plan.demo,
         }
     }
 
@@ -55,14 +63,21 @@ impl Banner {
 
     fn stores(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let topics = self.log.topics();
-        writeln!(f, "  log        {}", self.log.brokers)?;
+        let embedded = |is_embedded| if is_embedded { "  (embedded)" } else { "" };
+        writeln!(f, "  log        {}{}", self.log.brokers, embedded(self.embedded.broker.is_some()))?;
         writeln!(
             f,
             "             topics {} {} {} {}",
             topics.metrics, topics.partials, topics.aggregates, topics.dead_letters
         )?;
-        writeln!(f, "  database   {}", self.database)?;
-        self.archive.as_ref().map_or(Ok(()), |archive| writeln!(f, "  archive    {archive}"))
+        writeln!(f, "  database   {}{}", self.database, embedded(self.embedded.store))?;
+        if let Some(archive) = &self.archive {
+            writeln!(f, "  archive    {archive}")?;
+        }
+        if self.embedded.broker.is_some() || self.embedded.store {
+            writeln!(f, "  data       {}", self.embedded.data_dir.display())?;
+        }
+        Ok(())
     }
 
     fn development(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,15 +121,6 @@ const RECORD: &str = concat!(
     r#""duration_ms":1.5,"started_at":"%s","completed_at":"%s"}\n' "$(uuidgen 2>/dev/null || cat /proc/sys/kernel/random/uuid)" "$t" "$t"; }"#
 );
 
-/// An address that listens on all interfaces is shown as this machine's own.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
-    } else {
-        address
-    }
-}
-
 impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Millrace {VERSION} is running: {}\n", self.roles.join(", "))?;
@@ -123,6 +129,9 @@ impl fmt::Display for Banner {
         if self.dev {
             self.development(f)?;
             self.examples(f)?;
+        }
+        if self.demo {
+            writeln!(f, "\nThe demo shop's services send their queries to the workspace above (--demo).")?;
         }
         writeln!(f, "\nCtrl-C or SIGTERM ends it.")
     }
@@ -142,7 +151,9 @@ mod tests {
         };
         let address = reachable("0.0.0.0:3000".parse().expect("an address"));
         let archive = Some("file:///data".to_owned());
-        Banner { roles: roles.to_vec(), address, log, database: "h:5432/d".to_owned(), archive, dev }
+        let embedded = embedded::Settings { data_dir: "/data".into(), broker: None, store: true };
+        let database = "h:5432/d".to_owned();
+        Banner { roles: roles.to_vec(), address, log, database, archive, embedded, dev, demo: false }
             .to_string()
     }
 
@@ -155,6 +166,13 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert!(!banner(&["processor"], false).contains("/api/"));
+    }
+
+    #[test]
+    fn says_what_is_embedded_and_where_its_data_is() {
+        let text = banner(&["ingest", "query", "processor"], false);
+        assert!(text.contains("h:5432/d  (embedded)\n") && text.contains("k:9092\n"), "{text}");
+        assert!(text.contains("data       /data"), "{text}");
     }
 
     #[test]

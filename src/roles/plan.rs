@@ -1,11 +1,18 @@
 //! Which roles run, and their settings: one command each, and `up` for all of them.
 
-use super::Error;
+use super::{
+    Error,
+    embedded::{self, EMBEDDED},
+};
 use millrace_log::LogSettings;
 use millrace_query::ArchiveLocation;
 use millrace_tenancy::StoreSettings;
+use std::path::PathBuf;
 
 const LISTEN: &str = "127.0.0.1:3000";
+/// Stands for `--data-dir` in `--archive-url`.
+const DATA_DIR: &str = "<data-dir>";
+const ARCHIVE: &str = "file://<data-dir>/archive";
 /// Beside the other roles on one machine.
 const PROCESSOR_LISTEN: &str = "127.0.0.1:3001";
 
@@ -21,19 +28,39 @@ pub struct Installation {
     pub store: StoreSettings,
 }
 
+/// Where a role needs an address, `up` has a default: it can run the log and the store itself.
 #[derive(clap::Args)]
+#[command(mut_arg("brokers", embedded_by_default))]
+#[command(mut_arg("database_url", embedded_by_default))]
+#[command(mut_arg("archive_url", |argument| argument.default_value(ARCHIVE)))]
 pub struct Up {
     /// Where HTTP requests are taken, `host:port`; port 0 takes a free one
     #[arg(long, env = "LISTEN_ADDR", default_value = LISTEN, value_name = "HOST:PORT")]
     pub listen: String,
+    /// Where the embedded log and store, and the archive, keep their data
+    #[arg(long, env = "MILLRACE_DATA_DIR", default_value = "millrace-data", value_name = "FOLDER")]
+    data_dir: PathBuf,
+    /// Feed the traffic of a made-up shop, with a query that gets slower, errors and a drop; takes --dev with it
+    #[arg(long, env = "MILLRACE_DEMO")]
+    demo: bool,
     #[command(flatten)]
     pub installation: Installation,
+    #[command(flatten, next_help_heading = "Embedded log")]
+    broker: millrace_broker::Settings,
     #[command(flatten, next_help_heading = "Ingest edge")]
     ingest: millrace_ingest::Settings,
     #[command(flatten, next_help_heading = "Query service")]
     query: millrace_query::Settings,
     #[command(flatten, next_help_heading = "Processor")]
     processor: millrace_processor::Settings,
+}
+
+fn embedded_by_default(argument: clap::Arg) -> clap::Arg {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    argument
+        .required(false)
+        .default_value(EMBEDDED)
+        .help(format!("{help}; `{EMBEDDED}` runs one in this process"))
 }
 
 #[derive(clap::Args)]
@@ -79,6 +106,8 @@ pub struct Plan {
     pub ingest: Option<millrace_ingest::Settings>,
     pub query: Option<(millrace_query::Settings, ArchiveLocation)>,
     pub processor: Option<millrace_processor::Settings>,
+    pub embedded: embedded::Settings,
+    pub demo: bool,
 }
 
 impl Plan {
@@ -96,7 +125,16 @@ impl Plan {
 impl TryFrom<Up> for Plan {
     type Error = Error;
 
-    fn try_from(up: Up) -> Result<Self, Error> {
+    fn try_from(mut up: Up) -> Result<Self, Error> {
+        let data_dir = std::path::absolute(&up.data_dir).map_err(Error::DataDir)?;
+        let archive_url = &mut up.processor.archive.archive_url;
+        *archive_url = archive_url.replace(DATA_DIR, &data_dir.display().to_string());
+        up.installation.dev |= up.demo;
+        let embedded = embedded::Settings {
+            broker: (up.installation.log.brokers == EMBEDDED).then_some(up.broker),
+            store: up.installation.store.database_url == EMBEDDED,
+            data_dir,
+        };
         let archive = ArchiveLocation::parse(&up.processor.archive.archive_url).map_err(Error::ArchiveUrl)?;
         Ok(Self {
             listen: up.listen,
@@ -104,24 +142,50 @@ impl TryFrom<Up> for Plan {
             ingest: Some(up.ingest),
             query: Some((up.query, archive)),
             processor: Some(up.processor),
+            embedded,
+            demo: up.demo,
         })
     }
 }
 
 impl From<Ingest> for Plan {
     fn from(Ingest { listen, installation, ingest }: Ingest) -> Self {
-        Self { listen, installation, ingest: Some(ingest), query: None, processor: None }
+        Self {
+            listen,
+            installation,
+            ingest: Some(ingest),
+            query: None,
+            processor: None,
+            embedded: embedded::Settings::none(),
+            demo: false,
+        }
     }
 }
 
 impl From<Processor> for Plan {
     fn from(Processor { listen, installation, processor }: Processor) -> Self {
-        Self { listen, installation, ingest: None, query: None, processor: Some(processor) }
+        Self {
+            listen,
+            installation,
+            ingest: None,
+            query: None,
+            processor: Some(processor),
+            embedded: embedded::Settings::none(),
+            demo: false,
+        }
     }
 }
 
 impl From<Query> for Plan {
     fn from(Query { listen, installation, query, archive }: Query) -> Self {
-        Self { listen, installation, ingest: None, query: Some((query, archive)), processor: None }
+        Self {
+            listen,
+            installation,
+            ingest: None,
+            query: Some((query, archive)),
+            processor: None,
+            embedded: embedded::Settings::none(),
+            demo: false,
+        }
     }
 }

@@ -141,10 +141,6 @@ impl Directory {
         Ok(known)
     }
 
-    pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>, Error> {
-        self.ask("reading a workspace", sql::workspace(&self.shared.pool, id)).await
-    }
-
     /// The workspaces that `access` may read, by name; 10,000 at most.
     pub async fn workspaces(&self, access: &Access) -> Result<Vec<Workspace>, Error> {
         if !access.read {

@@ -33,7 +33,7 @@ fn uncountable() -> Vec<(&'static str, Vec<u8>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keep_their_bytes_and_stop_nothing() -> Result<()> {
-    let Some(installation) = Installation::create("dead_letters").await? else { return Ok(()) };
+    let installation = Installation::create("dead_letters").await?;
     let up = installation.start("up", &[]).await?;
     let uncountable = uncountable();
     // One key for all of them and the good one: they are in one partition, the good one last.

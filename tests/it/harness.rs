@@ -13,7 +13,7 @@ pub use api::{ADMIN_KEY, Api, WORKSPACE_KEY};
 pub use kafka::{Log, header};
 pub use process::{Process, Signal, free_port, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
-pub use services::{Services, python, say_skipped};
+pub use services::{Services, has, python, say_skipped};
 pub use settle::{count, settle, sum};
 pub use wait::{PATIENCE, until};
 
@@ -21,6 +21,7 @@ use anyhow::Result;
 use database::Database;
 use millrace_schemas::topic::Topics;
 use serde_json::Value;
+use services::Embedded;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -29,6 +30,8 @@ pub struct Installation {
     pub log: Log,
     pub topics: Topics,
     pub database: Database,
+    /// Where the environment names no services.
+    pub embedded: Option<Embedded>,
     folder: TempDir,
     prefix: String,
 }
@@ -51,13 +54,15 @@ impl Tenant {
 }
 
 impl Installation {
-    /// None, and a word on standard error, where the services are not there.
-    pub async fn create(test: &str) -> Result<Option<Self>> {
-        let Some(services) = Services::find(test) else { return Ok(None) };
-        Self::on(&services.kafka, &services, test).await.map(Some)
+    /// On the services that the environment names, else on embedded ones.
+    pub async fn create(test: &str) -> Result<Self> {
+        match Services::given() {
+            Some(services) => Self::on(&services.kafka, &services, test).await,
+            None => Self::embedded().await,
+        }
     }
 
-    /// The same on brokers of the caller's choice.
+    /// On brokers of the caller's choice.
     pub async fn on(brokers: &str, services: &Services, test: &str) -> Result<Self> {
         let installation = Self::without_timescaledb(brokers, services, test).await?;
         installation.database.execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await?;
@@ -69,10 +74,26 @@ impl Installation {
         let name = format!("it_{test}_{}", uuid::Uuid::now_v7().simple());
         let prefix = format!("{}.", name.replace('_', "-"));
         Ok(Self {
-            log: Log::new(brokers, &prefix),
+            log: Log::new(brokers, &prefix, true),
             topics: Topics::with_prefix(&prefix),
             database: Database::create(&services.database_url, &name).await?,
+            embedded: None,
             folder: tempfile::tempdir()?,
+            prefix,
+        })
+    }
+
+    /// On a log and a store in this process that nobody else uses.
+    pub async fn embedded() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let embedded = Embedded::start(folder.path()).await?;
+        let prefix = "it.".to_owned();
+        Ok(Self {
+            log: Log::new(&embedded.brokers(), &prefix, false),
+            topics: Topics::with_prefix(&prefix),
+            database: Database::own(&embedded.database_url()),
+            embedded: Some(embedded),
+            folder,
             prefix,
         })
     }

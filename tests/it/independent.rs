@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn produce_and_watch() -> Result<()> {
-    let Some(installation) = Installation::create("independent").await? else { return Ok(()) };
+    let installation = Installation::create("independent").await?;
     let Some(python) = python("independent") else { return Ok(()) };
     let up = installation.start("up", &[]).await?;
     let socket =

@@ -1,12 +1,14 @@
-//! Millrace as its users meet it: the real binary against a real Kafka and a real PostgreSQL with TimescaleDB.
+//! Millrace as its users meet it: the real binary from outside, on either of two backends.
 //!
-//! `MILLRACE_TEST_KAFKA` (`host:port`) and `MILLRACE_TEST_DATABASE_URL` (a role that may create databases) say where
-//! they are; without them each test says that it is skipped. Each test has topics, a database and an archive of its
-//! own, and waits on conditions with a deadline, never for a length of time.
+//! Without services of its own the suite runs on embedded ones. Where `MILLRACE_TEST_KAFKA` (`host:port`) and
+//! `MILLRACE_TEST_DATABASE_URL` (a role that may create databases) are set, the same tests run on a real Kafka and a
+//! real PostgreSQL with TimescaleDB. Each test has topics, a database and an archive of its own, and waits on conditions
+//! with a deadline, never for a length of time.
 
 mod archive;
 mod dead_letters;
 mod edge;
+mod embedded;
 mod harness;
 mod independent;
 mod live;

@@ -65,6 +65,25 @@ fn script() -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn is_503_while_the_embedded_log_is_away() -> Result<()> {
+    let mut installation = Installation::embedded().await?;
+    let up = installation.start("up", &[]).await?;
+    let api = up.api(ADMIN_KEY);
+    api.ingest_all(&[metric("select 'before'")]).await?;
+
+    let embedded = installation.embedded.as_mut().context("it is embedded")?;
+    embedded.stop_broker().await?;
+    let away = refused_within_seconds(&api).await?;
+    embedded.start_broker_again().await?;
+    retry(&api, &away).await?;
+
+    settle(&installation, &api).await?;
+    let counted = sum(&api, DEVELOPMENT_WORKSPACE, "window=5s", "success_count").await?;
+    ensure!(counted == 2, "{counted} records are counted instead of 2");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn is_503_within_seconds_and_a_retry_counts_once() -> Result<()> {
     let Some(services) = Services::find("outage") else { return Ok(()) };
     if !Command::new(script()).arg("installed").status().is_ok_and(|status| status.success()) {

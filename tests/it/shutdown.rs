@@ -14,7 +14,7 @@ const BATCHES_BEFORE: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_cleanly_and_loses_nothing_acknowledged() -> Result<()> {
-    let Some(installation) = Installation::create("shutdown").await? else { return Ok(()) };
+    let installation = Installation::create("shutdown").await?;
     let mut acknowledged = 0;
     let mut sent = 0;
     for signal in [Signal::Terminate, Signal::Interrupt] {

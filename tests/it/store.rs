@@ -10,7 +10,8 @@ const EXTENSIONS: &str = "SELECT count(*) FROM pg_extension WHERE extname = 'tim
 
 #[tokio::test(flavor = "multi_thread")]
 async fn timescaledb_holds_the_windows_in_chunks() -> Result<()> {
-    let Some(installation) = Installation::create("store_timescaledb").await? else { return Ok(()) };
+    let Some(services) = Services::find("store_timescaledb") else { return Ok(()) };
+    let installation = Installation::on(&services.kafka, &services, "store_timescaledb").await?;
     counts_a_record(&installation).await?;
     let hypertables = installation.database.number(HYPERTABLES).await?;
     ensure!(hypertables == 3, "{hypertables} hypertables");

@@ -32,7 +32,7 @@ pub fn read(bytes: &[u8]) -> Result<AggregateRow, Error> {
     if row.kind == Kind::Delta {
         aggregate::decode_sketch(&row.sketch).map_err(Error::Sketch)?;
     } else {
-        sketch_bytes(&row).map_err(Error::Sketch)?;
+        aggregate::sketch_bytes(&row.sketch).map_err(Error::Sketch)?;
     }
     Ok(row)
 }
@@ -43,12 +43,6 @@ fn explain(bytes: &[u8], error: serde_json::Error) -> Error {
         Ok(Versioned { version }) if version > VERSION.into() => Error::Newer(version),
         _ => Error::Json(error),
     }
-}
-
-/// The sketch as the tables hold it.
-pub fn sketch_bytes(row: &AggregateRow) -> Result<Vec<u8>, SketchError> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    STANDARD.decode(&row.sketch).map_err(|_| SketchError::Base64)
 }
 
 #[cfg(test)]

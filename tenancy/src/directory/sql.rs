@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 const ACCESS_OF_KEY: &str = "SELECT workspace_id, scopes FROM api_keys WHERE key_sha256 = $1";
 const EXISTING: &str = "SELECT id FROM workspaces WHERE id = ANY($1)";
-const WORKSPACE: &str = "SELECT id, name FROM workspaces WHERE id = $1";
 const WORKSPACES: &str =
     "SELECT id, name FROM workspaces WHERE $1::uuid IS NULL OR id = $1 ORDER BY name, id LIMIT 10000";
 const SERVICES: &str = "SELECT id, name FROM services WHERE workspace_id = $1 ORDER BY name, id LIMIT 10000";
@@ -38,10 +37,6 @@ pub async fn existing(pool: &PgPool, ids: &[WorkspaceId]) -> Result<HashSet<Work
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows: Vec<(Uuid,)> = sqlx::query_as(EXISTING).bind(ids).fetch_all(pool).await?;
     Ok(rows.into_iter().map(|(id,)| WorkspaceId(id)).collect())
-}
-
-pub async fn workspace(pool: &PgPool, id: WorkspaceId) -> Result<Option<Workspace>, sqlx::Error> {
-    Ok(sqlx::query_as(WORKSPACE).bind(id.0).fetch_optional(pool).await?.map(to_workspace))
 }
 
 /// All of them, or only the one.

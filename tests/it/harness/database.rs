@@ -7,8 +7,8 @@ use url::Url;
 
 pub struct Database {
     pub url: String,
-    name: String,
-    server: Url,
+    /// Where it is one of several databases of a server: that server, and the name to drop in the end.
+    made: Option<(Url, String)>,
 }
 
 impl Database {
@@ -17,8 +17,13 @@ impl Database {
         let server = Url::parse(server).context("MILLRACE_TEST_DATABASE_URL")?;
         let mut url = server.clone();
         url.set_path(name);
-        execute(&server, format!("CREATE DATABASE {name}")).await?;
-        Ok(Self { url: url.to_string(), name: name.to_owned(), server })
+        execute(server.as_str(), format!("CREATE DATABASE {name}")).await?;
+        Ok(Self { url: url.to_string(), made: Some((server, name.to_owned())) })
+    }
+
+    /// The only one of a store that goes with the test.
+    pub fn own(url: &str) -> Self {
+        Self { url: url.to_owned(), made: None }
     }
 
     /// The one integer that a query answers.
@@ -32,23 +37,24 @@ impl Database {
 
     /// Runs statements of the test's own.
     pub async fn execute(&self, sql: &str) -> Result<()> {
-        execute(&Url::parse(&self.url)?, sql.to_owned()).await
+        execute(&self.url, sql.to_owned()).await
     }
 }
 
 impl Drop for Database {
     /// Needs the test's runtime to have more than one thread.
     fn drop(&mut self) {
-        let drop = execute(&self.server, format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let Some((server, name)) = &self.made else { return };
+        let drop = execute(server.as_str(), format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         if let Err(error) = block_in_place(|| Handle::current().block_on(drop)) {
-            eprintln!("the database {} stays: {error:#}", self.name);
+            eprintln!("the database {name} stays: {error:#}");
         }
     }
 }
 
 /// Names are made by the harness itself.
-async fn execute(url: &Url, sql: String) -> Result<()> {
-    let mut connection = PgConnection::connect(url.as_str()).await.context("connect to PostgreSQL")?;
+async fn execute(url: &str, sql: String) -> Result<()> {
+    let mut connection = PgConnection::connect(url).await.context("connect to PostgreSQL")?;
     connection.execute(AssertSqlSafe(sql.clone())).await.with_context(|| sql)?;
     connection.close().await.context("close a connection")
 }

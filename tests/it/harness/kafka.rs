@@ -19,11 +19,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Log {
     pub brokers: String,
     topics: Topics,
+    shared: bool,
 }
 
 impl Log {
-    pub fn new(brokers: &str, prefix: &str) -> Self {
-        Self { brokers: brokers.to_owned(), topics: Topics::with_prefix(prefix) }
+    /// `shared`: others use the brokers too, so the topics are deleted in the end.
+    pub fn new(brokers: &str, prefix: &str, shared: bool) -> Self {
+        Self { brokers: brokers.to_owned(), topics: Topics::with_prefix(prefix), shared }
     }
 
     /// Produces to the metrics topic, in this order.
@@ -104,6 +106,9 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        if !self.shared {
+            return;
+        }
         if let Err(error) = block_in_place(|| Handle::current().block_on(self.delete_topics())) {
             eprintln!("the topics {}… stay: {error:#}", self.topics.metrics);
         }

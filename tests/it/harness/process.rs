@@ -98,6 +98,11 @@ impl Process {
             .await
     }
 
+    /// What it has said so far on standard error.
+    pub fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
+    }
+
     /// kill -9
     pub fn kill(self) -> Result<()> {
         let mut child = self.child();

@@ -1,6 +1,59 @@
-//! Where the services of a test run are.
+//! Where the log and the store of a test run are: real services that the environment names, or embedded ones.
 
-use std::{io::Write as _, path::PathBuf};
+use anyhow::{Context as _, Result};
+use clap::{Args as _, FromArgMatches as _};
+use millrace_broker::Broker;
+use millrace_store::Store;
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// A log and a store in the test's own process, for one installation.
+pub struct Embedded {
+    broker: Option<Broker>,
+    address: SocketAddr,
+    log_dir: PathBuf,
+    store: Store,
+}
+
+impl Embedded {
+    pub async fn start(folder: &Path) -> Result<Self> {
+        let log_dir = folder.join("log");
+        let store = Store::start(millrace_store::Settings::new(folder.join("store")));
+        let (broker, store) = tokio::join!(start_broker(&log_dir, "127.0.0.1:0"), store);
+        let (broker, store) = (broker?, store.context("start the embedded store")?);
+        Ok(Self { address: broker.address(), broker: Some(broker), log_dir, store })
+    }
+
+    pub fn brokers(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn database_url(&self) -> String {
+        self.store.url()
+    }
+
+    /// Nothing listens at the log's address any more.
+    pub async fn stop_broker(&mut self) -> Result<()> {
+        let broker = self.broker.take().context("the embedded log runs")?;
+        broker.close().await.context("close the embedded log")
+    }
+
+    /// At the same address.
+    pub async fn start_broker_again(&mut self) -> Result<()> {
+        self.broker = Some(start_broker(&self.log_dir, &self.brokers()).await?);
+        Ok(())
+    }
+}
+
+async fn start_broker(folder: &Path, listen: &str) -> Result<Broker> {
+    let command = millrace_broker::Settings::augment_args(clap::Command::new("test"));
+    let matches = command.try_get_matches_from(["test", "--log-listen", listen])?;
+    let settings = millrace_broker::Settings::from_arg_matches(&matches)?;
+    Broker::start(folder, settings).await.context("start the embedded log")
+}
 
 /// The services that the environment names.
 pub struct Services {
@@ -11,14 +64,29 @@ pub struct Services {
 }
 
 impl Services {
-    /// None, and a word on standard error, where one of them is not named.
-    pub fn find(test: &str) -> Option<Self> {
+    /// None where one of them is not named: then the embedded ones are tested.
+    pub fn given() -> Option<Self> {
         let services = variable("MILLRACE_TEST_KAFKA").zip(variable("MILLRACE_TEST_DATABASE_URL"));
+        services.map(|(kafka, database_url)| Self { kafka, database_url })
+    }
+
+    /// The same for what only real services have, with a word on standard error where they are not named.
+    pub fn find(test: &str) -> Option<Self> {
+        let services = Self::given();
         if services.is_none() {
             say_skipped(test, "set MILLRACE_TEST_KAFKA and MILLRACE_TEST_DATABASE_URL to run it");
         }
-        services.map(|(kafka, database_url)| Self { kafka, database_url })
+        services
     }
+}
+
+/// Whether a program can be run here.
+pub fn has(test: &str, program: &str) -> bool {
+    let found = std::process::Command::new(program).arg("-V").output().is_ok();
+    if !found {
+        say_skipped(test, &format!("{program} is not installed"));
+    }
+    found
 }
 
 /// A Python that has `tests/it/requirements.txt` installed.

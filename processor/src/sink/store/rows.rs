@@ -1,9 +1,6 @@
 //! The window tables: the SQL and its columns, in one order everywhere.
 
-use crate::{
-    aggregate,
-    sink::{batch::Identity, read},
-};
+use crate::{aggregate, sink::batch::Identity};
 use chrono::{DateTime, Utc};
 use millrace_schemas::{
     AggregateRow, EventTime, ServiceId, Window, WorkspaceId,
@@ -81,7 +78,7 @@ pub async fn upsert(
     fn column<T>(rows: &[&AggregateRow], value: impl Fn(&AggregateRow) -> T) -> Vec<T> {
         rows.iter().map(|row| value(row)).collect()
     }
-    let sketches: Result<Vec<_>, _> = rows.iter().map(|row| read::sketch_bytes(row)).collect();
+    let sketches: Result<Vec<_>, _> = rows.iter().map(|row| aggregate::sketch_bytes(&row.sketch)).collect();
     let query = sqlx::query(upsert_sql(window))
         .bind(column(rows, |row| row.workspace_id.0))
         .bind(column(rows, |row| row.service_id.0))
