@@ -78,6 +78,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_address_is_none() {
+        let Ok(Command::Up(up)) = parse(&["up", "--database-url", "", "--kafka-brokers", "k:9092"]) else {
+            panic!("it is `up`")
+        };
+        let plan = roles::Plan::try_from(*up).expect("valid");
+        assert!(plan.embedded.store && plan.embedded.broker.is_none());
+    }
+
+    #[test]
     fn other_roles_must_be_given_addresses() {
         for role in ["ingest", "processor", "query"] {
             assert!(parse(&[role]).is_err(), "{role}");

@@ -25,6 +25,7 @@ use server::Server;
 use sqlx::PgPool;
 use std::{
     io::{self, Write},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
 };
@@ -59,8 +60,8 @@ pub enum Error {
     ProcessorEnded,
     #[error("a role died")]
     Task(#[from] tokio::task::JoinError),
-    #[error("--data-dir")]
-    DataDir(#[source] io::Error),
+    #[error("the folder {} can't be made: choose another one with --data-dir", folder.display())]
+    DataDir { folder: PathBuf, source: io::Error },
     #[error("the embedded log")]
     EmbeddedLog(#[source] millrace_broker::Error),
     #[error("the embedded store")]
@@ -87,22 +88,42 @@ pub async fn run(mut plan: Plan, shutdown: CancellationToken) -> Result<(), Erro
     let listener = server::bind(&plan.listen).await?;
     let mut embedded = Embedded::start(&mut plan).await?;
     let stop = shutdown.child_token();
-    let mut services = pin!(run_services(plan, listener, stop.clone()));
+    let registry = Registry::new();
+    if let Some(meters) = embedded.meters() {
+        registry.register(Box::new(meters))?;
+    }
+    let mut services = pin!(run_services(plan, registry, listener, stop.clone()));
     let result = tokio::select! {
         result = &mut services => result,
         ended = embedded.ended() => {
             stop.cancel();
-            services.await.and(Err(ended))
+            first(Err(ended), services.await)
         }
     };
     let closed = embedded.close().await;
     tracing::info!("ended");
-    result.and(closed)
+    first(result, closed)
+}
+
+/// What came first is the cause and is returned; what followed from it is only logged.
+fn first(cause: Result<(), Error>, consequence: Result<(), Error>) -> Result<(), Error> {
+    match (cause, consequence) {
+        (Err(cause), Err(consequence)) => {
+            tracing::error!(error = &consequence as &dyn std::error::Error, "and so");
+            Err(cause)
+        }
+        (cause, consequence) => cause.and(consequence),
+    }
 }
 
 /// The log and the database that `plan` names may still be starting.
-async fn run_services(plan: Plan, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-    let shared = share(plan).await?;
+async fn run_services(
+    plan: Plan,
+    registry: Registry,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let shared = share(plan, registry).await?;
     let mut server = Server::start(listener, Arc::clone(&shared.ops))?;
     let prepared = tokio::select! {
         prepared = startup::prepare(&shared, &stop) => prepared?,
@@ -126,30 +147,23 @@ async fn run_services(plan: Plan, listener: TcpListener, stop: CancellationToken
     }
     shared.ops.set_phase(Phase::Stopping);
     drop(demo);
-    let closed = running.close(server).await;
-    result.and(closed)
+    first(result, running.close(server).await)
 }
 
-/// A demo that fails says so and ends; the services go on. Dropping it ends it.
+/// Dropping it ends it.
 fn start_demo(shared: &Shared, server: &Server, stop: &CancellationToken) -> Result<JoinSet<()>, Error> {
     let mut demo = JoinSet::new();
     if shared.plan.demo {
         let url = format!("http://{}", embedded::reachable(server.address()));
         let url = url.parse().expect("an address makes a URL");
         let edge = Edge::new(&url, ADMIN_KEY, stop).map_err(Error::Demo)?;
-        let stop = stop.clone();
-        demo.spawn(async move {
-            if let Err(error) = demo::run(edge, WORKSPACE, stop).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "the demo has ended");
-            }
-        });
+        demo.spawn(demo::run(edge, WORKSPACE, stop.clone()));
     }
     Ok(demo)
 }
 
-async fn share(plan: Plan) -> Result<Shared, Error> {
+async fn share(plan: Plan, registry: Registry) -> Result<Shared, Error> {
     let pool = plan.installation.store.connect().await.map_err(Error::Database)?;
-    let registry = Registry::new();
     let checks = Checks::new(pool.clone(), &plan.installation.log).map_err(Error::Checks)?;
     let ops = Arc::new(Ops::new(registry.clone(), checks)?);
     Ok(Shared { directory: Directory::new(pool.clone()), plan, pool, registry, ops })

@@ -1,7 +1,7 @@
 //! The records of a stretch of time, made from the story. The same stretch gives the same records with the same ids, so
 //! that what is told twice is a duplicate and counted once.
 
-use super::story::{Mood, Query, SERVICES};
+use super::story::{Query, SERVICES};
 use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId};
 use std::ops::Range;
 use uuid::{Uuid, uuid};
@@ -41,23 +41,14 @@ impl Shop {
         query: &'static Query,
         place: Place,
     ) -> impl Iterator<Item = QueryMetric> {
-        let at_s = place.step as f64 / STEPS_PER_S;
-        let mood = query.mood(at_s);
-        let wanted = mood.rate / STEPS_PER_S;
+        let wanted = query.mood(place.at_s()).rate / STEPS_PER_S;
         // A rate below one a step is a chance.
         let count = wanted.floor() + f64::from(place.dice(u64::MAX).fraction() < wanted.fract());
-        (0..count as u64).map(move |number| self.record(service, query, mood, place, number))
+        (0..count as u64).map(move |number| self.record(service, query, place, number))
     }
 
-    fn record(
-        &self,
-        service: ServiceId,
-        query: &Query,
-        mood: Mood,
-        place: Place,
-        number: u64,
-    ) -> QueryMetric {
-        let mut dice = place.dice(number);
+    fn record(&self, service: ServiceId, query: &Query, place: Place, number: u64) -> QueryMetric {
+        let (mood, mut dice) = (query.mood(place.at_s()), place.dice(number));
         let completed_us = (place.step as f64 + dice.fraction()) * STEP_MS as f64 * 1000.0;
         let status = status(&mut dice, mood.failed);
         let usual_ms = query.median_ms * mood.slowness * (query.spread * dice.normal()).exp();
@@ -106,6 +97,10 @@ struct Place {
 }
 
 impl Place {
+    fn at_s(self) -> f64 {
+        self.step as f64 / STEPS_PER_S
+    }
+
     fn dice(self, number: u64) -> Dice {
         let mut dice = Dice(self.step as u64);
         for part in [self.service as u64, self.query as u64, number] {

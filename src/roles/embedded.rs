@@ -1,11 +1,16 @@
 //! The log and the store in this process, for those that are not given by an address. The services don't know: once these
 //! run, the settings hold addresses like any other.
 
+mod meters;
+
 use super::{Error, plan::Plan};
+use meters::LogMeters;
 use millrace_broker::Broker;
 use millrace_store::Store;
 use std::{
+    fs::DirBuilder,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
 };
 
@@ -26,6 +31,15 @@ impl Settings {
         Self { data_dir: PathBuf::new(), broker: None, store: false }
     }
 
+    /// Nobody else may read it: queries are personal data.
+    fn make_data_dir(&self) -> Result<(), Error> {
+        if self.broker.is_none() && !self.store {
+            return Ok(());
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir);
+        made.map_err(|source| Error::DataDir { folder: self.data_dir.clone(), source })
+    }
+
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("log")
     }
@@ -42,17 +56,12 @@ impl Embedded {
     /// Starts what `plan` wants embedded, and writes its addresses into the plan.
     pub async fn start(plan: &mut Plan) -> Result<Self, Error> {
         let settings = &plan.embedded;
+        settings.make_data_dir()?;
         let (broker, store) = tokio::join!(start_broker(settings), start_store(settings));
         let embedded = match (broker, store) {
             (Ok(broker), Ok(store)) => Self { broker, store },
-            (Ok(broker), Err(error)) => {
-                Self { broker, store: None }.close().await?;
-                return Err(error);
-            }
-            (Err(error), Ok(store)) => {
-                Self { broker: None, store }.close().await?;
-                return Err(error);
-            }
+            (Ok(broker), Err(error)) => return Err(Self { broker, store: None }.close_after(error).await),
+            (Err(error), Ok(store)) => return Err(Self { broker: None, store }.close_after(error).await),
             (Err(error), Err(_)) => return Err(error),
         };
         if let Some(broker) = &embedded.broker {
@@ -62,6 +71,18 @@ impl Embedded {
             plan.installation.store.database_url = store.url();
         }
         Ok(embedded)
+    }
+
+    async fn close_after(self, cause: Error) -> Error {
+        if let Err(error) = self.close().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "and so");
+        }
+        cause
+    }
+
+    /// The numbers of what runs, for `/metrics`.
+    pub fn meters(&self) -> Option<LogMeters> {
+        self.broker.as_ref().map(|broker| LogMeters::new(broker.meters()))
     }
 
     /// Waits for an end that nobody asked for.

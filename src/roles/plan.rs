@@ -30,9 +30,7 @@ pub struct Installation {
 
 /// Where a role needs an address, `up` has a default: it can run the log and the store itself.
 #[derive(clap::Args)]
-#[command(mut_arg("brokers", embedded_by_default))]
-#[command(mut_arg("database_url", embedded_by_default))]
-#[command(mut_arg("archive_url", |argument| argument.default_value(ARCHIVE)))]
+#[command(mut_args(defaults_of_up))]
 pub struct Up {
     /// Where HTTP requests are taken, `host:port`; port 0 takes a free one
     #[arg(long, env = "LISTEN_ADDR", default_value = LISTEN, value_name = "HOST:PORT")]
@@ -55,12 +53,16 @@ pub struct Up {
     processor: millrace_processor::Settings,
 }
 
-fn embedded_by_default(argument: clap::Arg) -> clap::Arg {
-    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    argument
-        .required(false)
-        .default_value(EMBEDDED)
-        .help(format!("{help}; `{EMBEDDED}` runs one in this process"))
+fn defaults_of_up(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "brokers" | "database_url" => {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = format!("{help}; `{EMBEDDED}` runs one in this process");
+            argument.required(false).default_value(EMBEDDED).help(help)
+        }
+        "archive_url" => argument.default_value(ARCHIVE),
+        _ => argument,
+    }
 }
 
 #[derive(clap::Args)]
@@ -126,10 +128,17 @@ impl TryFrom<Up> for Plan {
     type Error = Error;
 
     fn try_from(mut up: Up) -> Result<Self, Error> {
-        let data_dir = std::path::absolute(&up.data_dir).map_err(Error::DataDir)?;
+        let data_dir = std::path::absolute(&up.data_dir)
+            .map_err(|source| Error::DataDir { folder: up.data_dir.clone(), source })?;
         let archive_url = &mut up.processor.archive.archive_url;
         *archive_url = archive_url.replace(DATA_DIR, &data_dir.display().to_string());
         up.installation.dev |= up.demo;
+        // An empty variable, as compose files have it, gives nothing.
+        for address in [&mut up.installation.log.brokers, &mut up.installation.store.database_url] {
+            if address.trim().is_empty() {
+                EMBEDDED.clone_into(address);
+            }
+        }
         let embedded = embedded::Settings {
             broker: (up.installation.log.brokers == EMBEDDED).then_some(up.broker),
             store: up.installation.store.database_url == EMBEDDED,
