@@ -55,7 +55,7 @@ pub struct Api {
     /// Of topics that are made without saying how many.
     pub partitions_default: i32,
     pub data_folder: String,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// Bytes of records that may be held in answers, of all connections together.
     pub answers: Arc<Semaphore>,
     /// Which partition a fetch begins with, so that none starves.

@@ -5,7 +5,12 @@
 mod folder;
 mod opened;
 
-use crate::{Settings, api::Api, net::Limits, settings::Fsync};
+use crate::{
+    Settings,
+    api::{Api, Counters},
+    net::{Limits, Traffic},
+    settings::Fsync,
+};
 use std::{io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc};
 use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -89,14 +94,9 @@ impl Broker {
         self.address
     }
 
-    /// Counts of requests since the start.
-    pub fn requests(&self) -> &crate::api::Counters {
-        &self.api.counters
-    }
-
-    /// Connections and bytes since the start, and connections now.
-    pub fn traffic(&self) -> (&crate::net::Traffic, usize) {
-        (&self.limits.traffic, self.limits.connections_open())
+    /// For whoever watches it.
+    pub fn meters(&self) -> Meters {
+        Meters { counters: Arc::clone(&self.api.counters), limits: Arc::clone(&self.limits) }
     }
 
     /// Resolves when the broker can't go on, for example because the disk failed to sync.
@@ -116,6 +116,27 @@ impl Broker {
         self.stop.cancel();
         let Some(served) = self.served.take() else { return Ok(()) };
         served.await.unwrap_or_else(|panic| Err(failed(panic.to_string())))
+    }
+}
+
+/// Numbers about a broker, since its start and of the moment. They outlive it.
+#[derive(Clone)]
+pub struct Meters {
+    counters: Arc<Counters>,
+    limits: Arc<Limits>,
+}
+
+impl Meters {
+    pub fn requests(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn traffic(&self) -> &Traffic {
+        &self.limits.traffic
+    }
+
+    pub fn connections_open(&self) -> usize {
+        self.limits.connections_open()
     }
 }
 

@@ -12,5 +12,5 @@ pub mod net;
 pub mod settings;
 pub mod topics;
 
-pub use broker::{Broker, Error};
+pub use broker::{Broker, Error, Meters};
 pub use settings::{Fsync, Settings};

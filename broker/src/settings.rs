@@ -13,7 +13,7 @@ pub struct Settings {
     #[arg(long, env = "MILLRACE_LOG_ADVERTISE", value_name = "HOST:PORT")]
     pub log_advertise: Option<String>,
     /// When acknowledged records are forced to the disk: `always` before the acknowledgement, `5ms` (any interval) at most
-    /// so long after it, `os` when the system pleases. A killed process loses none of them in any case
+    /// so long after it and what the disk takes, `os` when the system pleases. A killed process loses none in any case
     #[arg(long, env = "MILLRACE_LOG_FSYNC", default_value = "5ms", value_name = "WHEN")]
     pub log_fsync: Fsync,
     /// The most connections at once; one more is closed at once

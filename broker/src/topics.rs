@@ -1,13 +1,13 @@
 //! Which topics there are: names, ids, settings and the logs of their partitions; durable in the folder.
 //!
-//! `topics/<name>/topic.json` says what a topic is, `topics/<name>/<partition>/` is the log of a partition. Folders with a
-//! `~` are being made or removed: no topic can have such a name.
+//! `topics/<name>/topic.json` says what a topic is, `topics/<name>/<id>/<partition>/` is the log of a partition: a deleted
+//! topic's logs can't reach those of a new one with its name. Folders with a `~` are being made or removed: no topic can
+//! have such a name.
 
 use crate::log::{Error, LogConfig, PartitionLog, Refused, Syncer};
 use kafka_protocol::ResponseError;
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, RwLock},
 };
@@ -16,7 +16,8 @@ use uuid::Uuid;
 mod config;
 mod storage;
 
-/// Each partition holds a descriptor and some memory; more are refused.
+/// Each partition holds a descriptor and some memory; more are refused. Half of the descriptors are for all else: connections,
+/// sealed segments, what is read.
 const PARTITIONS_MAX: usize = 10_000;
 const NAME_MAX: usize = 249;
 const BROKEN: &str = "a thread panicked while it changed the topics";
@@ -52,6 +53,7 @@ pub struct Topics {
     /// `topics` in the broker's folder.
     folder: PathBuf,
     syncer: Arc<Syncer>,
+    partitions_max: usize,
     known: RwLock<Known>,
     /// Held while topics are made, changed or removed, which waits for the disk.
     changing: Mutex<Changing>,
@@ -77,7 +79,9 @@ impl Topics {
         let found = storage::open_all(&folder, &syncer, now_ms)?;
         let mut known = Known::default();
         found.into_iter().for_each(|topic| known.put(Arc::new(topic)));
-        Ok(Self { folder, syncer, known: RwLock::new(known), changing: Mutex::default() })
+        let partitions_max =
+            partitions_max(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+        Ok(Self { folder, syncer, partitions_max, known: RwLock::new(known), changing: Mutex::default() })
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
@@ -105,18 +109,18 @@ impl Topics {
         now_ms: i64,
     ) -> Result<Arc<Topic>, Refused> {
         check_name(name)?;
-        let changing = self.changing()?;
+        let mut changing = self.changing()?;
         self.check_new(name)?;
-        let count = self.check_partitions(partitions, 0)?;
         let log_config = config::log_config(&config)?;
+        let count = self.check_partitions(partitions, 0)?;
         let id = Uuid::new_v4();
         if validate_only {
             return Ok(Arc::new(Topic { name: name.to_owned(), id, partitions: Vec::new(), config }));
         }
         let stored = storage::Stored { id, partitions: count, config };
         let made = storage::make(&self.folder, name, &stored)
-            .and_then(|()| self.open_logs(name, 0..count, &log_config, now_ms));
-        let partitions = made.map_err(refused)?;
+            .and_then(|()| self.open_logs(name, &stored, 0, (&log_config, now_ms)));
+        let partitions = made.map_err(|error| self.unmade(&mut changing, name, id, error))?;
         let topic = Arc::new(Topic { name: name.to_owned(), id, partitions, config: stored.config });
         self.known.write().expect(BROKEN).put(Arc::clone(&topic));
         drop(changing);
@@ -147,10 +151,12 @@ impl Topics {
         }
         let log_config = config::log_config(&topic.config)?;
         let stored = storage::Stored { id: topic.id, partitions: count, config: topic.config.clone() };
-        let folder = self.folder.join(name);
-        let grown = storage::grow(&folder, had, &stored)
-            .and_then(|()| self.open_logs(name, had..count, &log_config, now_ms));
-        let new = grown.map_err(refused)?;
+        let made = storage::make_partitions(&storage::logs_folder(&self.folder, name, topic.id), had..count);
+        let new = made
+            .and_then(|()| self.open_logs(name, &stored, had, (&log_config, now_ms)))
+            // Last: with this they count.
+            .and_then(|logs| storage::store(&self.folder.join(name), &stored).map(|()| logs))
+            .map_err(refused)?;
         let partitions = topic.partitions.iter().cloned().chain(new).collect();
         self.replace(&topic, partitions, stored.config);
         drop(changing);
@@ -241,22 +247,39 @@ impl Topics {
             return refused(format!("{partitions} partitions; there must be 1 or more"));
         };
         let all: usize = self.all().iter().map(|topic| topic.partitions.len()).sum();
-        if all - had + count.min(PARTITIONS_MAX + 1) > PARTITIONS_MAX {
+        let max = self.partitions_max;
+        if all - had + count.min(max + 1) > max {
             return refused(format!(
-                "{count} partitions; this log has {all} and takes at most {PARTITIONS_MAX} in all"
+                "{count} partitions; this log has {all} and takes at most {max} in all: {PARTITIONS_MAX}, or half the \
+                 limit of open files"
             ));
         }
         Ok(count)
     }
 
+    /// Those from partition `had` on.
     fn open_logs(
         &self,
         name: &str,
-        partitions: Range<usize>,
-        config: &LogConfig,
-        now_ms: i64,
+        stored: &storage::Stored,
+        had: usize,
+        (config, now_ms): (&LogConfig, i64),
     ) -> Result<Vec<Arc<PartitionLog>>, Error> {
-        storage::open_logs(&storage::tasks(&self.folder.join(name), partitions, config), &self.syncer, now_ms)
+        let folder = storage::logs_folder(&self.folder, name, stored.id);
+        storage::open_logs(&storage::tasks(&folder, had..stored.partitions, config), &self.syncer, now_ms)
+    }
+
+    /// Moves away what was made of a topic whose logs could not be opened.
+    fn unmade(&self, changing: &mut Changing, name: &str, id: Uuid, error: Error) -> Refused {
+        if storage::logs_folder(&self.folder, name, id).exists() {
+            match storage::rename_away(&self.folder, name, id) {
+                Ok(renamed) => changing.deleted.push(renamed),
+                Err(error) => {
+                    tracing::error!(topic = name, error = %error.with_cause(), "it stays half made")
+                }
+            }
+        }
+        refused(error)
     }
 
     fn replace(&self, topic: &Topic, partitions: Vec<Arc<PartitionLog>>, config: BTreeMap<String, String>) {
@@ -275,6 +298,12 @@ impl Known {
         self.by_id.remove(&topic.id);
         self.by_name.remove(&topic.name);
     }
+}
+
+/// None is the system's word for no limit.
+fn partitions_max(files_max: Option<u64>) -> usize {
+    let files_max = files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    PARTITIONS_MAX.min(files_max / 2)
 }
 
 fn check_name(name: &str) -> Result<(), Refused> {

@@ -50,11 +50,13 @@ fn create_one(api: &Api, asked: &CreatableTopic, validate_only: bool) -> Creatab
         Some(value) => Ok((config.name.to_string(), value.to_string())),
         None => Err(refused(ResponseError::InvalidConfig, format!("no value is given for {}", config.name))),
     });
-    let created = partitions(asked, api.partitions_default).and_then(|count| {
-        let config: BTreeMap<_, _> = config.collect::<Result<_, _>>()?;
-        api.topics
-            .create(&asked.name, count, config, validate_only, clock::now_ms())
-            .map(|topic| (count, topic))
+    let created = config.collect::<Result<BTreeMap<_, _>, _>>().and_then(|config| {
+        let make = |count, dry| api.topics.create(&asked.name, count, config, dry, clock::now_ms());
+        match partitions(asked, api.partitions_default) {
+            Ok(count) => make(count, validate_only).map(|topic| (count, topic)),
+            // As in Kafka, what is wrong with the name or the settings is told first.
+            Err(why) => make(1, true).and(Err(why)),
+        }
     });
     match created {
         Err(why) => refuse(result, why),
@@ -78,16 +80,21 @@ fn partitions(asked: &CreatableTopic, default: i32) -> Result<i32, Refused> {
     if !asked.assignments.is_empty() {
         return assigned(asked);
     }
-    if !matches!(asked.replication_factor, -1 | 1) {
-        let factor = asked.replication_factor;
+    let factor = asked.replication_factor;
+    let refuse_factor = || {
         let why =
             format!("the replication factor is {factor}; there is one node, so it can only be 1 (or -1)");
-        return Err(refused(ResponseError::InvalidReplicationFactor, why));
-    }
-    match asked.num_partitions {
-        -1 => Ok(default),
-        count if count > 0 => Ok(count),
-        _ => Err(refused(ResponseError::InvalidPartitions, "the number of partitions must be larger than 0")),
+        Err(refused(ResponseError::InvalidReplicationFactor, why))
+    };
+    match (asked.num_partitions, factor) {
+        (_, 0 | ..=-2) => refuse_factor(),
+        (0 | ..=-2, _) => {
+            let why = "the number of partitions must be larger than 0";
+            Err(refused(ResponseError::InvalidPartitions, why))
+        }
+        (_, 2..) => refuse_factor(),
+        (-1, _) => Ok(default),
+        (count, _) => Ok(count),
     }
 }
 

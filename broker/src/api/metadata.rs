@@ -139,6 +139,9 @@ pub async fn describe_partitions(
     response
 }
 
+/// What everybody may do with a topic, as bits of AclOperation; Kafka without access control says the same.
+const ALL_OPERATIONS: i32 = 3576;
+
 /// A topic's partitions from `first` on, and where the next page of it begins.
 fn page(
     api: &Api,
@@ -147,7 +150,7 @@ fn page(
     left: &mut usize,
 ) -> (DescribeTopicPartitionsResponseTopic, Option<i32>) {
     let answer =
-        DescribeTopicPartitionsResponseTopic::default().with_topic_authorized_operations(NO_OPERATIONS);
+        DescribeTopicPartitionsResponseTopic::default().with_topic_authorized_operations(ALL_OPERATIONS);
     let Some(topic) = api.topics.get(name) else {
         let error = match valid_name(name) {
             true => ResponseError::UnknownTopicOrPartition,

@@ -22,6 +22,10 @@ const ATTRIBUTES: usize = 21;
 const PRODUCER_ID: usize = 43;
 const PRODUCER_EPOCH: usize = 51;
 const TRANSACTIONAL: u16 = 0x10;
+const CODEC: u16 = 0x07;
+const ZSTD: u16 = 4;
+/// Those that ask in older versions can't know zstd (KIP-110).
+const ZSTD_SINCE: i16 = 7;
 
 /// An answer's partition, and what it waits for.
 struct Appending {
@@ -46,25 +50,26 @@ pub fn begin(call: &Call) -> Result<Pending, Close> {
 
 type Topic = (kafka_protocol::messages::TopicName, Vec<Appending>);
 
+/// What holds for all batches of a request.
+struct Terms<'a> {
+    call: &'a Call,
+    transactional_id: Option<&'a str>,
+    acks: i16,
+}
+
 fn append_all(call: &Call, request: ProduceRequest) -> Vec<Topic> {
-    let (transactional_id, acks) = (request.transactional_id, request.acks);
-    let append_one = |topic: &str, data: PartitionProduceData| {
-        let refused = match acks {
-            -1..=1 => return append(call, transactional_id.as_ref().map(|id| id.as_str()), topic, data),
-            _ => ResponseError::InvalidRequiredAcks,
-        };
-        refuse(data.index, refused, None)
-    };
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.as_str());
+    let terms = Terms { call, transactional_id, acks: request.acks };
     let topics = request.topic_data.into_iter().map(|topic| {
-        let appended = topic.partition_data.into_iter().map(|data| append_one(&topic.name, data));
+        let appended = topic.partition_data.into_iter().map(|data| append(&terms, &topic.name, data));
         (topic.name.clone(), appended.collect())
     });
     topics.collect()
 }
 
-fn append(call: &Call, transactional_id: Option<&str>, topic: &str, data: PartitionProduceData) -> Appending {
+fn append(terms: &Terms<'_>, topic: &str, data: PartitionProduceData) -> Appending {
     let index = data.index;
-    match append_checked(call, transactional_id, topic, data) {
+    match append_checked(terms, topic, data) {
         Ok(appended) => {
             let answer = PartitionProduceResponse::default()
                 .with_index(index)
@@ -79,23 +84,30 @@ fn append(call: &Call, transactional_id: Option<&str>, topic: &str, data: Partit
 
 type Refusal = (ResponseError, Option<String>);
 
-fn append_checked(
-    call: &Call,
-    transactional_id: Option<&str>,
-    topic: &str,
-    data: PartitionProduceData,
-) -> Result<Appended, Refusal> {
+fn append_checked(terms: &Terms<'_>, topic: &str, data: PartitionProduceData) -> Result<Appended, Refusal> {
+    let call = terms.call;
     let log = call.api.partition(topic, data.index).map_err(|error| (error, None))?;
     let batch = data.records.unwrap_or_default();
+    terms.check(&batch).map_err(|error| (error, None))?;
     let Some((producer_id, epoch)) = transaction_of(&batch) else {
         return log.append(batch, clock::now_ms()).map_err(|refused| (refused.error, Some(refused.message)));
     };
-    let id = transactional_id.ok_or((ResponseError::TransactionalIdAuthorizationFailed, None))?;
+    let id = terms.transactional_id.ok_or((ResponseError::TransactionalIdAuthorizationFailed, None))?;
     let verified = call.api.coordinator.verify_transactional(id, producer_id, epoch, topic, data.index);
     let verified = verified.map_err(|error| (for_version(error, call.version), None))?;
     let appended = log.append(batch, clock::now_ms());
     drop(verified); // only now: no marker may overtake a batch that was let through
     appended.map_err(|refused| (refused.error, Some(refused.message)))
+}
+
+impl Terms<'_> {
+    fn check(&self, batch: &Bytes) -> Result<(), ResponseError> {
+        let zstd = attributes(batch).is_some_and(|attributes| attributes & CODEC == ZSTD);
+        if zstd && self.call.version < ZSTD_SINCE {
+            return Err(ResponseError::UnsupportedCompressionType);
+        }
+        (-1..=1).contains(&self.acks).then_some(()).ok_or(ResponseError::InvalidRequiredAcks)
+    }
 }
 
 /// Newer producers are told to abort where older ones take it for fatal, as in Kafka.
@@ -108,10 +120,14 @@ fn for_version(error: ResponseError, version: i16) -> ResponseError {
 
 /// The producer's id and epoch of a batch that belongs to a transaction.
 fn transaction_of(batch: &Bytes) -> Option<(i64, i16)> {
-    let attributes = u16::from_be_bytes(*batch.get(ATTRIBUTES..)?.first_chunk()?);
+    let attributes = attributes(batch)?;
     let id = i64::from_be_bytes(*batch.get(PRODUCER_ID..)?.first_chunk()?);
     let epoch = i16::from_be_bytes(*batch.get(PRODUCER_EPOCH..)?.first_chunk()?);
     (attributes & TRANSACTIONAL != 0).then_some((id, epoch))
+}
+
+fn attributes(batch: &Bytes) -> Option<u16> {
+    Some(u16::from_be_bytes(*batch.get(ATTRIBUTES..)?.first_chunk()?))
 }
 
 fn refuse(index: i32, error: ResponseError, message: Option<String>) -> Appending {

@@ -234,8 +234,7 @@ fn invalid<T>(message: String) -> Result<T, Refused> {
 
 fn refusal(batch: &[u8], malformed: Malformed) -> Refused {
     let error = match malformed {
-        Malformed::Magic(0 | 1) => ResponseError::UnsupportedForMessageFormat,
-        Malformed::Magic(_) => ResponseError::InvalidRecord,
+        Malformed::Magic(_) | Malformed::Short => ResponseError::InvalidRecord,
         _ => ResponseError::CorruptMessage,
     };
     Refused::new(error, format!("a batch in {} bytes is refused: {malformed}", batch.len()))

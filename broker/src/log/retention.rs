@@ -109,6 +109,10 @@ impl Core {
     }
 
     pub fn delete_before(&self, offset: i64) -> Result<i64, Refused> {
+        if !self.config().delete {
+            let message = "the topic's cleanup.policy does not contain delete".to_owned();
+            return Err(Refused::new(ResponseError::PolicyViolation, message));
+        }
         let inner = self.lock();
         inner.check_open()?;
         let offset = if offset == -1 { inner.high_watermark } else { offset };

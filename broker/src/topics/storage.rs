@@ -39,7 +39,7 @@ pub fn open_all(folder: &Path, syncer: &Arc<Syncer>, now_ms: i64) -> Result<Vec<
         stored.push((name, topic, log_config));
     }
     let tasks = |(name, topic, config): &(String, Stored, LogConfig)| {
-        tasks(&folder.join(name), 0..topic.partitions, config)
+        tasks(&logs_folder(folder, name, topic.id), 0..topic.partitions, config)
     };
     let tasks: Vec<Task> = stored.iter().flat_map(tasks).collect();
     let mut logs = open_logs(&tasks, syncer, now_ms)?.into_iter();
@@ -48,6 +48,11 @@ pub fn open_all(folder: &Path, syncer: &Arc<Syncer>, now_ms: i64) -> Result<Vec<
         Topic { name, id: topic.id, partitions, config: topic.config }
     };
     Ok(stored.into_iter().map(topic).collect())
+}
+
+/// The id is in the path, so that a log never meets the files of a later topic with the same name.
+pub fn logs_folder(folder: &Path, name: &str, id: Uuid) -> PathBuf {
+    folder.join(name).join(id.to_string())
 }
 
 /// A log to be opened.
@@ -79,6 +84,24 @@ fn names(folder: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// The first data folders had the logs beside `topic.json`; may be called again after a crash in between.
+fn move_logs(folder: &Path, stored: &Stored) -> Result<(), Error> {
+    let logs = folder.join(stored.id.to_string());
+    if !folder.join("0").exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&logs).map_err(Error::io("making", &logs))?;
+    // The first one last: it says that there is something left to do.
+    for partition in (0..stored.partitions).rev().map(|partition| partition.to_string()) {
+        let old = folder.join(&partition);
+        if old.exists() {
+            files::rename(&old, &logs.join(&partition))?;
+        }
+    }
+    files::sync_folder(&logs)?;
+    files::sync_folder(folder)
+}
+
 fn load(folder: &Path) -> Result<(Stored, LogConfig), Error> {
     let foreign = |what: &str| {
         let what = format!("{what}: move it out of the way, or give another data folder");
@@ -90,7 +113,7 @@ fn load(folder: &Path) -> Result<(Stored, LogConfig), Error> {
         serde_json::from_slice(&bytes).map_err(|_| foreign("has a topic.json that is not ours"))?;
     let in_range = (1..=super::PARTITIONS_MAX).contains(&stored.partitions);
     match super::config::log_config(&stored.config) {
-        Ok(config) if in_range => Ok((stored, config)),
+        Ok(config) if in_range => move_logs(folder, &stored).map(|()| (stored, config)),
         _ => Err(foreign("has a topic.json with settings that are not allowed")),
     }
 }
@@ -150,16 +173,17 @@ pub fn make(folder: &Path, name: &str, stored: &Stored) -> Result<(), Error> {
 
 fn fill(folder: &Path, stored: &Stored) -> Result<(), Error> {
     fs::create_dir(folder).map_err(Error::io("making", folder))?;
-    make_partitions(folder, 0..stored.partitions)?;
+    make_partitions(&folder.join(stored.id.to_string()), 0..stored.partitions)?;
     store(folder, stored)
 }
 
-fn make_partitions(folder: &Path, partitions: Range<usize>) -> Result<(), Error> {
+/// Durable but for the entry of the logs' folder itself.
+pub fn make_partitions(logs: &Path, partitions: Range<usize>) -> Result<(), Error> {
     for partition in partitions {
-        let path = folder.join(partition.to_string());
+        let path = logs.join(partition.to_string());
         fs::create_dir_all(&path).map_err(Error::io("making", &path))?;
     }
-    Ok(())
+    files::sync_folder(logs)
 }
 
 /// Replaces what the folder says of its topic.
@@ -169,17 +193,12 @@ pub fn store(folder: &Path, stored: &Stored) -> Result<(), Error> {
     files::sync_folder(folder)
 }
 
-/// More partitions; they count when `topic.json` says so.
-pub fn grow(folder: &Path, had: usize, stored: &Stored) -> Result<(), Error> {
-    make_partitions(folder, had..stored.partitions)?;
-    files::sync_folder(folder)?;
-    store(folder, stored)
-}
-
 /// The topic is deleted with the rename; its files may go later.
 pub fn rename_away(folder: &Path, name: &str, id: Uuid) -> Result<PathBuf, Error> {
     let deleted = folder.join(format!("{DELETED}{id}"));
+    // Opened first: where that fails nothing has changed.
+    let entries = fs::File::open(folder).map_err(Error::io("opening", folder))?;
     files::rename(&folder.join(name), &deleted)?;
-    files::sync_folder(folder)?;
+    entries.sync_all().map_err(Error::io("syncing", folder))?;
     Ok(deleted)
 }

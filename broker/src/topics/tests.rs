@@ -104,3 +104,100 @@ fn leftovers_go_and_what_is_not_ours_is_refused() {
     let refused = Topics::open(folder.path(), Syncer::start(Fsync::Os).unwrap(), NOW_MS).err().unwrap();
     assert!(refused.to_string().contains("photos is no topic"), "{refused}");
 }
+
+fn append(log: &PartitionLog) {
+    let batch = crate::log::tests::Made::values(3).bytes();
+    log.append(batch, NOW_MS).unwrap();
+}
+
+#[test]
+fn what_still_works_on_a_deleted_topic_leaves_the_new_one_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = open(folder.path());
+    let old = create(&topics, "t", 1).unwrap();
+    append(&old.partitions[0]);
+    topics.delete("t").unwrap();
+    let new = create(&topics, "t", 1).unwrap();
+    append(&new.partitions[0]);
+    new.partitions[0].close().unwrap();
+    let logs = storage::logs_folder(&folder.path().join("topics"), "t", new.id).join("0");
+    let files = || {
+        let entries = std::fs::read_dir(&logs).unwrap().map(Result::unwrap);
+        let content = |entry: std::fs::DirEntry| (entry.file_name(), std::fs::read(entry.path()).unwrap());
+        entries.map(content).collect::<BTreeMap<_, _>>()
+    };
+    let before = files();
+    // As a maintenance that was under way: it rolls, checkpoints and removes the old log's only segment.
+    assert!(old.partitions[0].maintain_late(NOW_MS + (30 << 30)).is_err());
+    assert_eq!(files(), before);
+    assert!(before.len() > 3);
+}
+
+#[test]
+fn a_folder_of_the_first_layout_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = open(folder.path());
+    let topic = create(&topics, "t", 2).unwrap();
+    topic.partitions.iter().for_each(|log| append(log));
+    topics.close().unwrap();
+    let of_topic = folder.path().join("topics/t");
+    for partition in ["0", "1"] {
+        std::fs::rename(of_topic.join(topic.id.to_string()).join(partition), of_topic.join(partition))
+            .unwrap();
+    }
+    let ends =
+        |topic: Arc<Topic>| topic.partitions.iter().map(|log| log.bounds().log_end).collect::<Vec<_>>();
+    assert_eq!(ends(open(folder.path()).get("t").unwrap()), [3, 3]);
+    assert!(!of_topic.join("0").exists());
+}
+
+#[test]
+fn a_topic_whose_logs_can_not_be_opened_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Partition folders have a path just short enough, the files in them have not.
+    let name = "x".repeat(NAME_MAX);
+    let mut deep = folder.path().to_owned();
+    let longest = 4095 - 20 - ("/topics/".len() + NAME_MAX + "/".len() + 36 + "/0".len());
+    while deep.as_os_str().len() < longest {
+        let room = longest - deep.as_os_str().len();
+        deep.push("d".repeat((room.saturating_sub(1)).clamp(1, 100)));
+    }
+    std::fs::create_dir_all(&deep).unwrap();
+    let topics = open(&deep);
+    for _ in 0..2 {
+        let refused = create(&topics, &name, 1).err().unwrap();
+        assert!(refused.message.contains("too long"), "{refused}");
+    }
+    assert!(names(&open(&deep)).is_empty());
+    topics.maintain(NOW_MS);
+    assert_eq!(std::fs::read_dir(deep.join("topics")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_topic_that_can_not_grow_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = open(folder.path());
+    let topic = create(&topics, "t", 1).unwrap();
+    let logs = storage::logs_folder(&folder.path().join("topics"), "t", topic.id);
+    let in_the_way = logs.join("1/00000000000000000000.log");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    assert_eq!(topics.grow("t", 2, false, NOW_MS).unwrap_err().error, ResponseError::KafkaStorageError);
+    assert_eq!(open(folder.path()).get("t").unwrap().partitions.len(), 1);
+    std::fs::remove_dir(in_the_way).unwrap();
+    topics.grow("t", 2, false, NOW_MS).unwrap();
+    assert_eq!(open(folder.path()).get("t").unwrap().partitions.len(), 2);
+}
+
+#[test]
+fn more_partitions_than_files_can_be_open_are_refused_before_anything_is_made() {
+    assert_eq!([None, Some(1 << 20), Some(80)].map(partitions_max), [PARTITIONS_MAX, PARTITIONS_MAX, 40]);
+    let folder = tempfile::tempdir().unwrap();
+    let topics = Topics { partitions_max: 3, ..open(folder.path()) };
+    create(&topics, "t", 2).unwrap();
+    let refused = create(&topics, "u", 2).err().unwrap();
+    assert_eq!(refused.error, ResponseError::InvalidPartitions);
+    assert!(refused.message.contains("open files"), "{refused}");
+    assert_eq!(topics.grow("t", 4, false, NOW_MS).unwrap_err().error, ResponseError::InvalidPartitions);
+    assert_eq!(std::fs::read_dir(folder.path().join("topics")).unwrap().count(), 1);
+    topics.grow("t", 3, false, NOW_MS).unwrap();
+}

@@ -11,12 +11,12 @@ mod wait;
 mod wire;
 
 pub use backend::{Backend, Kind, on_embedded, on_kafka};
-pub use batch::{Batch, Codec};
+pub use batch::{Batch, Codec, sealed};
 pub use clients::{Consumer, Delivery, Producer, drain, list, number, offset_of, record};
 pub use member::Member;
 pub use process::{Process, free_port, run};
 pub use random::Random;
-pub use services::{kafka, kafka_jars, program, python, rounds, say_skipped, seed};
+pub use services::{kafka, kafka_jars, program, python, rounds, say_skipped, seed, seed_or};
 pub use wait::{PATIENCE, until};
 pub use wire::{Wire, text, topic_name};
 

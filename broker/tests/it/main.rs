@@ -6,6 +6,7 @@
 
 mod cleanup;
 mod crash;
+mod differential;
 mod groups;
 mod harness;
 mod java;

@@ -67,11 +67,12 @@ fn exactly_as_sent(backend: &Backend, codec: &str) -> Result<()> {
 }
 
 fn key_of(index: usize) -> Option<Vec<u8>> {
-    (index % 5 != 0).then(|| format!("k{index}").into_bytes())
+    (!index.is_multiple_of(5)).then(|| format!("k{index}").into_bytes())
 }
 
 fn value_of(index: usize) -> Option<Vec<u8>> {
-    (index % 7 != 0).then(|| format!("{}{index}", "some words that compress well ".repeat(30)).into_bytes())
+    (!index.is_multiple_of(7))
+        .then(|| format!("{}{index}", "some words that compress well ".repeat(30)).into_bytes())
 }
 
 fn time_of(index: usize) -> i64 {

@@ -116,12 +116,13 @@ impl Transactions {
         }
     }
 
-    /// Decides to abort an open transaction with a higher epoch.
+    /// Decides to abort an open transaction with a higher epoch. Its producer, when it asks as the one that it was, goes on
+    /// with that epoch (as in Kafka from transaction.version 2 on): librdkafka does so after its own time-outs.
     pub(super) fn fence(&mut self, turn: &mut Turn<'_>, id: &str) -> Result<(), ResponseError> {
         let open = self.by_id.get(id).ok_or(ResponseError::InvalidProducerIdMapping)?;
         let aborted = Transaction {
             epoch: open.epoch.saturating_add(1),
-            last_epoch: -1,
+            last_epoch: open.epoch,
             state: State::PrepareAbort,
             updated_ms: turn.now_ms,
             ..open.clone()

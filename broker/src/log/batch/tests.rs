@@ -27,10 +27,10 @@ fn what_no_producer_may_send_is_refused() {
     let good = Made::values(2).of(7, 0, 0).bytes().to_vec();
     // (where, byte, under the checksum, error)
     for (at, byte, error) in [
-        (7, 1, ResponseError::InvalidRecord),                // base offset
-        (16, 1, ResponseError::UnsupportedForMessageFormat), // magic
+        (7, 1, ResponseError::InvalidRecord),  // base offset
+        (16, 1, ResponseError::InvalidRecord), // magic
         (16, 3, ResponseError::InvalidRecord),
-        (11, 255, ResponseError::CorruptMessage),          // length
+        (11, 255, ResponseError::InvalidRecord), // length: no whole batch
         (20, good[20] ^ 1, ResponseError::CorruptMessage), // checksum
         (70, good[70] ^ 1, ResponseError::CorruptMessage), // a record
     ] {
@@ -54,7 +54,7 @@ fn what_no_producer_may_send_is_refused() {
     let two = [&good[..], &good].concat();
     assert_eq!(check_produced(&two, 1000).unwrap_err().error, ResponseError::InvalidRecord);
     assert_eq!(check_produced(&good, 50).unwrap_err().error, ResponseError::MessageTooLarge);
-    assert_eq!(check_produced(&[], 50).unwrap_err().error, ResponseError::CorruptMessage);
+    assert_eq!(check_produced(&[], 50).unwrap_err().error, ResponseError::InvalidRecord);
 }
 
 #[test]

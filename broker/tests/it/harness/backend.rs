@@ -43,7 +43,7 @@ impl Backend {
 }
 
 /// Runs `check` on an embedded broker with an empty folder, and closes the broker after it.
-pub fn on_embedded(test: &str, check: fn(&Backend) -> Result<()>) -> Result<()> {
+pub fn on_embedded(test: &str, check: impl FnOnce(&Backend) -> Result<()>) -> Result<()> {
     let folder = TempDir::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut broker = runtime.block_on(Broker::start(folder.path(), settings())).context("start")?;

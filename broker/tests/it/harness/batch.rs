@@ -147,7 +147,9 @@ fn compress(codec: Codec, records: &[u8]) -> Result<Vec<u8>> {
         }
         Codec::Snappy => snap::raw::Encoder::new().compress_vec(records).context("snappy"),
         Codec::Lz4 => {
-            let mut writer = lz4::EncoderBuilder::new().build(Vec::new())?;
+            // Kafka can't read blocks that depend on each other.
+            let mut builder = lz4::EncoderBuilder::new();
+            let mut writer = builder.block_mode(lz4::BlockMode::Independent).build(Vec::new())?;
             writer.write_all(records)?;
             let (compressed, result) = writer.finish();
             result?;

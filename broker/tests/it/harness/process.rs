@@ -45,10 +45,6 @@ impl Process {
         Ok(process)
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// kill -9
     pub fn kill(mut self) -> Result<()> {
         self.child.kill().context("kill")?;

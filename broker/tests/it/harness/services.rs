@@ -52,10 +52,13 @@ pub fn rounds(default: u32) -> u32 {
 
 /// The seed of what is random: a new one each time, or the one that a failed run printed.
 pub fn seed() -> u64 {
-    let seed = number("MILLRACE_TEST_SEED");
-    seed.unwrap_or_else(|| {
-        u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().expect("8 bytes"))
-    })
+    let bytes = *uuid::Uuid::new_v4().as_bytes().first_chunk().expect("an id has 16 bytes");
+    seed_or(u64::from_le_bytes(bytes))
+}
+
+/// The same where each run is to be as the one before.
+pub fn seed_or(default: u64) -> u64 {
+    number("MILLRACE_TEST_SEED").unwrap_or(default)
 }
 
 /// Straight to standard error, which the test runner does not swallow.

@@ -8,7 +8,7 @@ use kafka_protocol::{
     protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes},
 };
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
@@ -76,13 +76,21 @@ impl Wire {
         match self.stream.read(&mut rest) {
             Ok(0) => Ok(()),
             Ok(count) => bail!("{count} bytes more: {:?}", &rest[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
             Err(error) => Err(error).context("the connection stays open"),
         }
     }
 
-    pub fn patience(&mut self, patience: Duration) -> Result<()> {
-        self.stream.set_read_timeout(Some(patience)).context("set a time-out")
+    /// Waits until something can be read, but no longer than this.
+    pub fn arrived(&mut self, within: Duration) -> Result<()> {
+        self.stream.set_read_timeout(Some(within))?;
+        match self.stream.peek(&mut [0]) {
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err(error).context("wait for an answer");
+            }
+            _ => {}
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).context("set a time-out")
     }
 }
 
