@@ -7,6 +7,7 @@
 //! the watermark alone, and the watermark is committed with the offsets: so a restart puts every record where it was.
 
 mod checkpoint;
+mod reach;
 mod slot;
 mod watermark;
 
@@ -18,7 +19,8 @@ use crate::{
     settings::WindowSettings,
 };
 use arrow::array::RecordBatch;
-use millrace_schemas::{AggregateRow, EventTime, Window, aggregate::Kind, partial::Header};
+use millrace_schemas::{AggregateRow, EventTime, Window, aggregate::Kind, partial::Header, progress};
+use reach::Reach;
 use slot::Slot;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,6 +33,7 @@ pub struct Windows {
     late_horizon: Duration,
     early_rows: usize,
     watermark: Watermark,
+    reach: Reach,
     slots: BTreeMap<SlotId, Slot>,
     /// States of windows that have left, to be emitted with the next outputs.
     deltas: Vec<(SlotId, RecordBatch)>,
@@ -62,6 +65,7 @@ impl Windows {
             late_horizon: settings.late_horizon.into(),
             early_rows: usize::try_from(settings.early_rows).unwrap_or(usize::MAX),
             watermark: Watermark::new(settings.watermark_delay.into()),
+            reach: Reach::default(),
             slots: BTreeMap::new(),
             deltas: Vec::new(),
             position: 0,
@@ -73,6 +77,11 @@ impl Windows {
     pub fn resume(&mut self, checkpoint: &Checkpoint, position: i64) {
         self.watermark.resume(checkpoint);
         self.position = position;
+    }
+
+    /// Takes over what was told last of the raw offsets, up to the position of [`Self::resume`].
+    pub fn restore_progress(&mut self, told: &[Option<progress::Source>]) {
+        self.reach.resume(self.position, told);
     }
 
     pub fn restore_states(&mut self, offset: i64, states: &RecordBatch) -> Result<(), PlanError> {
@@ -113,6 +122,7 @@ impl Windows {
             }
         }
         self.watermark.observe(header);
+        self.reach.observe(offset + 1, header);
         self.position = offset + 1;
         Ok(())
     }
@@ -148,6 +158,9 @@ impl Windows {
             rows.extend(emitted);
         }
         self.evict();
+        if moment.early {
+            self.reach.emitted(self.emitted_to());
+        }
         Ok(Outputs { rows })
     }
 
@@ -164,6 +177,20 @@ impl Windows {
                 .unwrap_or(aggregates_end),
             sources: self.watermark.sources().to_vec(),
         }
+    }
+
+    /// By raw partition, how far it is taken in and emitted; certain only once the last outputs are committed.
+    pub fn sources(&self) -> Vec<Option<progress::Source>> {
+        let told = self.watermark.sources().iter().enumerate();
+        told.map(|(number, source)| {
+            source.map(|source| progress::Source {
+                taken: self.reach.taken(number),
+                emitted: self.reach.emitted_of(number),
+                max_event_time: source.max_event_time,
+                idle: source.idle,
+            })
+        })
+        .collect()
     }
 
     pub fn position(&self) -> i64 {
@@ -207,6 +234,11 @@ impl Windows {
             rows.extend(slot::delta_rows(&self.plan, window, &states, self.position).await?);
         }
         Ok(rows)
+    }
+
+    /// Everything before this offset of the partials partition is in rows.
+    fn emitted_to(&self) -> i64 {
+        self.slots.values().filter_map(Slot::dirty_since).min().unwrap_or(self.position)
     }
 
     fn evict(&mut self) {

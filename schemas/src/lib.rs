@@ -9,7 +9,9 @@ pub mod json_schema;
 pub mod key;
 pub mod metric;
 pub mod partial;
+pub mod progress;
 pub mod time;
+pub mod token;
 pub mod topic;
 pub mod window;
 
@@ -17,4 +19,5 @@ pub use aggregate::AggregateRow;
 pub use ids::{RecordId, ServiceId, WorkspaceId};
 pub use metric::{FieldError, QueryMetric, Status};
 pub use time::EventTime;
+pub use token::CommitToken;
 pub use window::Window;

@@ -9,6 +9,8 @@ pub struct Topics {
     pub partials: String,
     /// [`crate::AggregateRow`] as JSON, keyed by workspace and service.
     pub aggregates: String,
+    /// [`crate::progress::Progress`] as JSON: how far the windows are; the newest record of each key is kept.
+    pub progress: String,
     /// Records that could not be counted, with their original bytes ([`crate::dead_letter`]).
     pub dead_letters: String,
 }
@@ -21,6 +23,7 @@ pub struct TopicSpec {
     pub config: Vec<(&'static str, &'static str)>,
 }
 
+const HOUR_MS: &str = "3600000";
 const DAY_MS: &str = "86400000";
 const WEEK_MS: &str = "604800000";
 
@@ -31,6 +34,7 @@ impl Topics {
             metrics: format!("{prefix}metrics"),
             partials: format!("{prefix}partials"),
             aggregates: format!("{prefix}aggregates"),
+            progress: format!("{prefix}progress"),
             dead_letters: format!("{prefix}dead-letters"),
         }
     }
@@ -46,10 +50,16 @@ impl Topics {
         let mut dead_letters = spec(&self.dead_letters, WEEK_MS);
         // A producer may compress what it sends; a dead letter holds the bytes as they were.
         dead_letters.config.push(("max.message.bytes", "8388608"));
+        let progress = TopicSpec {
+            name: self.progress.clone(),
+            partitions,
+            config: vec![append_time, ("cleanup.policy", "compact"), ("segment.ms", HOUR_MS)],
+        };
         vec![
             spec(&self.metrics, WEEK_MS),
             spec(&self.partials, DAY_MS),
             spec(&self.aggregates, WEEK_MS),
+            progress,
             dead_letters,
         ]
     }

@@ -6,10 +6,14 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseProducer, BaseRecord, Producer},
+    message::Message as _,
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,10 +73,42 @@ impl Events {
     }
 }
 
+/// Keeps the highest offset that the log has given a record since it was asked last.
+pub(crate) struct Delivered(AtomicI64);
+
+/// No record was delivered.
+const NOWHERE: i64 = -1;
+/// The log has a record, but could not say where (a retry that it had taken before).
+const UNKNOWN: i64 = i64::MAX;
+
+impl Default for Delivered {
+    fn default() -> Self {
+        Self(AtomicI64::new(NOWHERE))
+    }
+}
+
+impl ClientContext for Delivered {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+impl ProducerContext for Delivered {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        // What failed makes the transaction fail.
+        if let Ok(record) = result {
+            let offset = record.offset();
+            self.0.fetch_max(if offset < 0 { UNKNOWN } else { offset }, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One member of a stage's group, and its producer.
 pub(crate) struct Client {
     pub consumer: BaseConsumer<Events>,
-    pub producer: BaseProducer,
+    pub producer: BaseProducer<Delivered>,
     pub topic: String,
 }
 
@@ -97,12 +133,12 @@ impl Client {
             .set("queued.max.messages.kbytes", FETCH_AHEAD_KBYTES)
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
-        let producer: BaseProducer = log
+        let producer: BaseProducer<Delivered> = log
             .producer(REQUEST_TIMEOUT)
             .set("transactional.id", log.name(member))
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
-            .create()
+            .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
         consumer.subscribe(&[topic]).map_err(StageError::kafka("subscribing"))?;
@@ -130,10 +166,37 @@ impl Client {
         records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
         offsets: &TopicPartitionList,
     ) -> Result<(), StageError> {
+        self.begin(records)?;
+        self.commit(offsets)
+    }
+
+    /// Begins a transaction with `records`; [`Self::commit`] ends it.
+    pub(crate) fn begin<'a>(
+        &self,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+    ) -> Result<(), StageError> {
         self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
-        for record in records {
-            self.send(record)?;
+        records.into_iter().try_for_each(|record| self.send(record))
+    }
+
+    /// Waits until the log has all `records`, which go to one partition, and returns the offset after the last of them.
+    pub(crate) fn append<'a>(
+        &self,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+    ) -> Result<NextOffset, StageError> {
+        let what = "waiting until the log has the rows";
+        let delivered = &self.producer.context().0;
+        delivered.store(NOWHERE, Ordering::Relaxed);
+        records.into_iter().try_for_each(|record| self.send(record))?;
+        self.producer.flush(REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
+        match delivered.load(Ordering::Relaxed) {
+            offset if offset > NOWHERE && offset < UNKNOWN => Ok(NextOffset::after(offset)),
+            _ => Err(StageError::Kafka { what, source: KafkaError::NoMessageReceived }),
         }
+    }
+
+    /// Commits the open transaction, with `offsets` in it.
+    pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
         if offsets.count() > 0 {
             // Fresh each time: a rebalance since makes the commit fail instead of overwriting the new owner's.
             let group = self.consumer.group_metadata().ok_or(StageError::Kafka {
@@ -150,7 +213,7 @@ impl Client {
     }
 
     /// Waits while the producer's queue is full: it empties by itself.
-    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
+    pub(crate) fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),

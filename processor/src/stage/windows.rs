@@ -1,6 +1,8 @@
 //! Windows: partial states → rows of the `aggregates` topic, in transactions with the partials offsets. The shell around
 //! [`crate::window`]: it polls, restores partitions, and writes what the core says.
 
+mod told;
+
 use super::{
     StageError,
     client::{Assignment, Client},
@@ -13,7 +15,7 @@ use crate::{
     settings::WindowSettings,
     window::{Checkpoint, Moment, Windows},
 };
-use millrace_log::{LogSettings, NextOffset};
+use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::{AggregateRow, EventTime, aggregate::Kind, key::record_key, partial};
 use rdkafka::{
     Message, TopicPartitionList, consumer::Consumer, error::KafkaError, message::BorrowedMessage,
@@ -25,6 +27,7 @@ use std::{
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use told::{Channel, Told};
 
 /// Frames taken between two looks at what is due.
 const FRAMES_MAX: usize = 200;
@@ -98,7 +101,14 @@ pub fn run(
 ) -> Result<(), StageError> {
     let topics = components.log.topics();
     let client = Client::connect(&components.log, &topics.partials, "windows", member)?;
+    let channel = Channel {
+        partitions: partition_count(&client.consumer, &topics.progress)?,
+        topic: topics.progress,
+        partials: partition_count(&client.consumer, &topics.partials)?,
+        watermark_delay: settings.watermark_delay.into(),
+    };
     let mut worker = Worker {
+        channel,
         partitions: BTreeMap::new(),
         aggregates: topics.aggregates,
         next_early: Instant::now(),
@@ -122,6 +132,7 @@ struct Partition {
     committed_at: Instant,
     /// A lower bound of the end of the aggregates partition of the same number: only this worker writes there.
     aggregates_end: i64,
+    told: Told,
 }
 
 struct Worker<'a> {
@@ -130,6 +141,7 @@ struct Worker<'a> {
     runtime: &'a Runtime,
     client: &'a Client,
     aggregates: String,
+    channel: Channel,
     partitions: BTreeMap<i32, Partition>,
     next_early: Instant,
 }
@@ -184,15 +196,18 @@ impl Worker<'_> {
             .fetch_watermarks(&self.aggregates, number, WATERMARKS_TIMEOUT)
             .map_err(StageError::kafka("asking for the end of the aggregates"))?;
         let mut windows = Windows::new(self.components.plan.clone(), self.settings);
+        let newest = self.channel.newest(self.components, self.client, number)?;
         if next > NextOffset::START {
             let checkpoint = Checkpoint::decode(&metadata)
                 .map_err(|source| StageError::Checkpoint { partition: number, source })?;
             windows.resume(&checkpoint, next.get());
+            newest.iter().for_each(|told| windows.restore_progress(&told.sources));
             self.restore_states(number, &checkpoint, next, &mut windows)?;
             self.restore_rows(number, &checkpoint, aggregates_end, &mut windows)?;
         }
+        let told = Told::resume(newest, aggregates_end);
         let partition =
-            Partition { windows, committed: next.get(), committed_at: Instant::now(), aggregates_end };
+            Partition { windows, committed: next.get(), committed_at: Instant::now(), aggregates_end, told };
         self.partitions.insert(number, partition);
         Ok(())
     }
@@ -248,8 +263,10 @@ impl Worker<'_> {
             self.components.meters.observe(*number, &partition.windows);
             let advanced = partition.windows.position() > partition.committed;
             let due = advanced && partition.committed_at.elapsed() >= COMMIT_INTERVAL;
-            if !rows.is_empty() || due {
-                partition.commit(*number, self.client, &self.aggregates, &rows)?;
+            let news = early && partition.told.differs_from(&partition.windows.sources());
+            if !rows.is_empty() || due || news {
+                let output = Output { client: self.client, topic: &self.aggregates, channel: &self.channel };
+                partition.commit(*number, output, &rows)?;
                 rows.iter().for_each(|row| self.components.meters.emitted(row));
             }
         }
@@ -257,14 +274,18 @@ impl Worker<'_> {
     }
 }
 
+/// Where a commit writes to.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    client: &'a Client,
+    topic: &'a str,
+    channel: &'a Channel,
+}
+
 impl Partition {
-    fn commit(
-        &mut self,
-        number: i32,
-        client: &Client,
-        topic: &str,
-        rows: &[AggregateRow],
-    ) -> Result<(), StageError> {
+    /// Rows, progress and offset, all or nothing.
+    fn commit(&mut self, number: i32, output: Output<'_>, rows: &[AggregateRow]) -> Result<(), StageError> {
+        let Output { client, topic, channel } = output;
         let mut offsets = TopicPartitionList::new();
         let position = self.windows.position();
         let mut element = offsets.add_partition(&client.topic, number);
@@ -276,10 +297,16 @@ impl Partition {
         let records = encoded.iter().map(|(key, payload)| {
             BaseRecord::to(topic).partition(number).key(key.as_bytes()).payload(payload.as_slice())
         });
-        client.transact(records, &offsets)?;
+        client.begin([])?;
+        if !rows.is_empty() {
+            self.told.rows_end(client.append(records)?);
+        }
+        channel.tell(client, &self.told.progress(number, channel, &self.windows))?;
+        client.commit(&offsets)?;
         // Never more than what was written: control records only make the true end larger.
         self.aggregates_end += i64::try_from(rows.len()).expect("rows in memory");
         (self.committed, self.committed_at) = (position, Instant::now());
+        self.told.told(self.windows.sources());
         Ok(())
     }
 }

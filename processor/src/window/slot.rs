@@ -44,6 +44,8 @@ struct KeyState {
     changed: i64,
     /// Position of the last row emitted; 0 before there was one (a contribution's `changed` is at least 1).
     emitted: i64,
+    /// Partials offset of the first contribution that is in no row; at most, after a restart. Only while it is dirty.
+    dirty_since: i64,
     revision: i64,
     late_count: i64,
 }
@@ -82,6 +84,9 @@ impl Slot {
         let counts = states.column(QUERY_COUNT).as_primitive::<Int64Type>();
         for row in 0..states.num_rows() {
             let key = self.keys.entry(key_at(&states, row)).or_default();
+            if !key.is_dirty() {
+                key.dirty_since = changed - 1;
+            }
             key.changed = changed;
             key.late_count += if late { counts.value(row) } else { 0 };
         }
@@ -97,8 +102,14 @@ impl Slot {
         {
             state.revision = row.revision;
             state.emitted = row.position;
+            state.dirty_since = state.dirty_since.max(row.position);
             state.late_count = row.late_count;
         }
+    }
+
+    /// The oldest partials offset that contributed to a key and is in no row.
+    pub(super) fn dirty_since(&self) -> Option<i64> {
+        self.keys.values().filter(|key| key.is_dirty()).map(|key| key.dirty_since).min()
     }
 
     pub(super) fn needs_emission(&self) -> bool {

@@ -48,6 +48,10 @@ struct Simulation {
     rows: Vec<AggregateRow>,
     /// Committed: next offset, and its checkpoint.
     committed: (i64, Checkpoint),
+    /// Told with the commit.
+    told: Vec<Option<progress::Source>>,
+    /// The events of each source, in the order of their offsets.
+    sources: [Vec<Event>; 2],
 }
 
 impl Simulation {
@@ -55,7 +59,14 @@ impl Simulation {
         let checkpoint =
             Checkpoint { watermark: None, rebuild_from: 0, aggregates_from: 0, sources: Vec::new() };
         let windows = Windows::new(PLAN.clone(), &settings());
-        Self { windows, frames: Vec::new(), rows: Vec::new(), committed: (0, checkpoint) }
+        Self {
+            windows,
+            frames: Vec::new(),
+            rows: Vec::new(),
+            committed: (0, checkpoint),
+            told: Vec::new(),
+            sources: [Vec::new(), Vec::new()],
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -69,7 +80,10 @@ impl Simulation {
 
     fn frame(&mut self, partition: i32, events: &[Event], idle: bool) {
         let max_event_time = events.iter().map(|event| EventTime(event.at_s * 1_000_000)).max();
-        let progress = Progress { partition, next_offset: 0, max_event_time, idle };
+        let source = &mut self.sources[usize::try_from(partition).expect("not negative")];
+        source.extend(events);
+        let next_offset = offset_of(source.len());
+        let progress = Progress { partition, next_offset, max_event_time, idle };
         let header = Header { sources: 2, progress: vec![progress] };
         let states =
             (!events.is_empty()).then(|| RUNTIME.block_on(PLAN.partial(raw(events))).expect("partial"));
@@ -83,6 +97,7 @@ impl Simulation {
         let outputs = RUNTIME.block_on(self.windows.outputs(moment)).expect("outputs");
         self.rows.extend(outputs.rows);
         self.committed = (self.windows.position(), self.windows.checkpoint(offset_of(self.rows.len())));
+        self.told = self.windows.sources();
     }
 
     fn crash(&mut self) {
@@ -90,6 +105,7 @@ impl Simulation {
         let checkpoint = Checkpoint::decode(&checkpoint.encode()).expect("own checkpoint");
         self.windows = Windows::new(PLAN.clone(), &settings());
         self.windows.resume(&checkpoint, next);
+        self.windows.restore_progress(&self.told);
         for offset in checkpoint.rebuild_from..next {
             if let (_, Some(states)) = &self.frames[index_of(offset)] {
                 self.windows.restore_states(offset, states).expect("restores");
@@ -102,6 +118,16 @@ impl Simulation {
             let (header, states) = &self.frames[index_of(offset)];
             self.windows.apply(offset, header, states.as_ref()).expect("applies");
         }
+    }
+
+    /// The events that are in rows for certain, if what was told is true.
+    fn certain(&self) -> Vec<Event> {
+        let emitted = |number: usize| self.told.get(number).copied().flatten()?.emitted;
+        let events = self.sources.iter().enumerate();
+        events
+            .flat_map(|(number, events)| &events[..index_of(emitted(number).unwrap_or(0))])
+            .copied()
+            .collect()
     }
 
     /// What the sink makes of the rows: the higher revision replaces, deltas are merged.
@@ -204,6 +230,21 @@ proptest! {
             .collect();
         prop_assert_eq!(found, brute_force(events));
         prop_assert!(stored.values().all(|row| row.is_final));
+        prop_assert_eq!(simulation.certain().len(), simulation.sources.iter().map(Vec::len).sum::<usize>());
+    }
+
+    /// Commit tokens rest on this.
+    #[test]
+    fn what_is_told_to_be_emitted_is_in_rows(mut steps in prop::collection::vec(step(), 1..24)) {
+        steps.extend([Step::Emit(true), Step::Crash, Step::Emit(true)]);
+        let mut simulation = Simulation::new();
+        for step in &steps {
+            simulation.step(step);
+            let stored = simulation.store();
+            for (id, (count, _)) in brute_force(simulation.certain().iter()) {
+                prop_assert!(stored.get(&id).is_some_and(|row| row.query_count >= count), "{id:?} after {step:?}");
+            }
+        }
     }
 }
 

@@ -1,0 +1,110 @@
+//! The `progress` topic, as the windows stage writes it with each commit and reads it when it takes over a partition.
+
+use super::{
+    super::{StageError, client::Client},
+    Components, Range, range,
+};
+use crate::window::Windows;
+use millrace_log::NextOffset;
+use millrace_schemas::progress::{Progress, Source, VERSION};
+use rdkafka::{Message as _, consumer::Consumer as _, producer::BaseRecord};
+use std::time::Duration;
+
+/// How many offsets of the topic are read back for the newest record of a partition: a commit takes two, and where the
+/// topic has fewer partitions than `partials`, several share one.
+const READ_BACK: i64 = 2_000;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The topic, and what all its records say.
+pub(super) struct Channel {
+    pub topic: String,
+    /// Its own partitions.
+    pub partitions: i32,
+    /// Those of `partials`.
+    pub partials: i32,
+    pub watermark_delay: Duration,
+}
+
+impl Channel {
+    /// What was told last of a partials partition.
+    pub(super) fn newest(
+        &self,
+        components: &Components,
+        client: &Client,
+        number: i32,
+    ) -> Result<Option<Progress>, StageError> {
+        let partition = number % self.partitions;
+        let (low, end) = client
+            .consumer
+            .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
+            .map_err(StageError::kafka("asking for the end of the progress"))?;
+        let from = NextOffset::exclusive(low.max(end - READ_BACK));
+        let range = Range { topic: &self.topic, partition, from, to: NextOffset::exclusive(end) };
+        let mut newest = None;
+        range::read(&components.log, range, &components.shutdown, |message| {
+            match Progress::read(message.payload().unwrap_or_default()) {
+                Ok(progress) if progress.partition == number => newest = Some(progress),
+                Ok(_) => {}
+                Err(error) => {
+                    let offset = message.offset();
+                    tracing::warn!(partition, offset, %error, "a record of the progress topic is passed over");
+                }
+            }
+            Ok(())
+        })?;
+        Ok(newest)
+    }
+
+    /// Within the open transaction.
+    pub(super) fn tell(&self, client: &Client, progress: &Progress) -> Result<(), StageError> {
+        let payload = serde_json::to_vec(progress).expect("progress is plain data: numbers and times");
+        let key = progress.partition.to_string();
+        let record = BaseRecord::to(&self.topic).partition(progress.partition % self.partitions);
+        client.send(record.key(key.as_bytes()).payload(payload.as_slice()))
+    }
+}
+
+/// What has been told of one partials partition.
+pub(super) struct Told {
+    sources: Vec<Option<Source>>,
+    /// One past the newest row of its aggregates partition, where that is known.
+    rows_end: Option<i64>,
+}
+
+impl Told {
+    /// `aggregates_end` is where the partition of the rows ends, or before.
+    pub(super) fn resume(newest: Option<Progress>, aggregates_end: i64) -> Self {
+        let rows_end = match newest {
+            Some(progress) => progress.aggregates,
+            None => (aggregates_end == 0).then_some(0),
+        };
+        Self { sources: Vec::new(), rows_end }
+    }
+
+    pub(super) fn differs_from(&self, sources: &[Option<Source>]) -> bool {
+        self.sources != sources
+    }
+
+    /// Rows have been appended up to here.
+    pub(super) fn rows_end(&mut self, end: NextOffset) {
+        self.rows_end = Some(end.get());
+    }
+
+    pub(super) fn told(&mut self, sources: Vec<Option<Source>>) {
+        self.sources = sources;
+    }
+
+    /// What to tell now.
+    pub(super) fn progress(&self, partition: i32, channel: &Channel, windows: &Windows) -> Progress {
+        Progress {
+            version: VERSION,
+            partition,
+            partitions: channel.partials,
+            position: windows.position(),
+            aggregates: self.rows_end,
+            watermark: windows.watermark().current(),
+            watermark_delay_ms: u64::try_from(channel.watermark_delay.as_millis()).unwrap_or(u64::MAX),
+            sources: windows.sources(),
+        }
+    }
+}
