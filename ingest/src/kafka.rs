@@ -5,7 +5,7 @@ mod link;
 use crate::{delivery::Delivery, events::Parsed};
 use link::Link;
 use millrace_log::LogSettings;
-use millrace_schemas::{ServiceId, WorkspaceId, key::record_key};
+use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, token::Origin};
 use rdkafka::{
     ClientConfig,
     config::FromClientConfigAndContext,
@@ -13,7 +13,7 @@ use rdkafka::{
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use std::{
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
     thread,
     time::Duration,
 };
@@ -25,6 +25,8 @@ const QUEUE_RECORDS_MAX: &str = "1000000";
 pub trait Log: Send + Sync {
     /// Never waits: a record that can't be taken is reported as failed at once, the others when the log answers.
     fn append(&self, parsed: &Parsed, delivery: &Arc<Delivery>);
+    /// Which topic of which cluster it is; `None` while no broker has said.
+    fn origin(&self) -> Option<Origin>;
     /// Records that the log has not answered for.
     fn waiting(&self) -> i64;
     /// False while no broker can be reached.
@@ -39,6 +41,7 @@ type LinkedProducer = ThreadedProducer<Link>;
 pub struct KafkaLog {
     config: ClientConfig,
     topic: String,
+    origin: OnceLock<Origin>,
     producer: RwLock<Arc<LinkedProducer>>,
 }
 
@@ -49,7 +52,7 @@ impl KafkaLog {
             config.set("queue.buffering.max.messages", QUEUE_RECORDS_MAX);
         }
         let producer = RwLock::new(Arc::new(create(&config)?));
-        Ok(Self { config, topic: settings.topics().metrics, producer })
+        Ok(Self { config, topic: settings.topics().metrics, origin: OnceLock::new(), producer })
     }
 
     /// The producer; after a fatal error (its sequence of records is lost: it takes no more) a new one.
@@ -103,6 +106,15 @@ impl Log for KafkaLog {
                 Err(error) => delivery.fail(1, link::unusual(&error)),
             }
         }
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        if let Some(origin) = self.origin.get() {
+            return Some(*origin);
+        }
+        // The client keeps what the brokers told it: it does not ask, and it does not wait.
+        let cluster = self.current().client().fetch_cluster_id(Duration::ZERO)?;
+        Some(*self.origin.get_or_init(|| Origin::of(&cluster, &self.topic)))
     }
 
     fn waiting(&self) -> i64 {

@@ -2,9 +2,11 @@
 //! over WebSockets. It only reads: nothing here commits an offset or changes a row.
 
 mod archive;
+mod brokers;
 mod bucket;
 mod feed;
 mod meters;
+mod reach;
 mod recent;
 mod record;
 mod routes;

@@ -20,6 +20,7 @@ use std::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+pub use workspaces::aggregations::after::Waits;
 
 /// How long a request waits for the database before it is answered 503.
 const DATABASE_LIMIT: Duration = Duration::from_millis(2_500);
@@ -30,6 +31,7 @@ pub struct Api {
     pub directory: Directory,
     pub pool: PgPool,
     pub aggregations: Aggregations,
+    pub waits: Arc<Waits>,
     pub records: Arc<Records>,
     pub live: Arc<Live>,
     pub meters: Meters,

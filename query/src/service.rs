@@ -2,12 +2,14 @@
 
 use crate::{
     archive::{self, Archive},
+    brokers::Brokers,
     feed::{self, Hub},
     meters::Meters,
+    reach::{Reach, stored::Stored},
     recent::{self, Recent},
-    routes::{self, Aggregations, Api, Live, Records},
+    routes::{self, Aggregations, Api, Live, Records, Waits},
     settings::{ArchiveLocation, Settings},
-    tail::{AggregatesSink, MetricsSink, Positions, Sink, Source, Tail},
+    tail::{AggregatesSink, MetricsSink, Positions, ProgressSink, Sink, Source, Tail},
 };
 use axum::Router;
 use millrace_log::LogSettings;
@@ -19,6 +21,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// Records of the `progress` topic read back at start: the newest of each partition is among them.
+const PROGRESS_BACK: i64 = 2_000;
 /// How long closing waits for the sockets and readers.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -35,6 +39,8 @@ pub struct Components {
 pub enum Error {
     #[error("registering the query service's metrics")]
     Meters(#[source] prometheus::Error),
+    #[error("making a client that asks the brokers")]
+    Brokers(#[source] KafkaError),
     #[error("opening the archive")]
     Archive(#[source] archive::Error),
     #[error("making a reader of the topic {topic}")]
@@ -77,9 +83,20 @@ impl QueryService {
         let archive =
             Archive::open(&components.archive.url, settings.archive_files).map_err(Error::Archive)?;
         let (metrics, aggregates) = (Arc::<Positions>::default(), Arc::<Positions>::default());
+        let topics = components.log.topics();
+        let reach = Arc::<Reach>::default();
+        let waits = Arc::new(Waits {
+            stored: Stored::new(components.pool.clone(), topics.aggregates, Arc::clone(&reach)),
+            reach,
+            brokers: Brokers::new(&components.log).map_err(Error::Brokers)?,
+            positions: Arc::clone(&metrics),
+            places: Semaphore::new(settings.token_waits),
+            shutdown: shutdown.clone(),
+        });
         let api = Api {
             directory: components.directory,
             pool: components.pool,
+            waits,
             aggregations: Aggregations { rows_max: settings.aggregation_rows },
             records: Arc::new(Records {
                 recent: Arc::new(Recent::new(recent_limits(settings))),
@@ -143,7 +160,9 @@ impl QueryService {
         let metrics = source("metrics", topics.metrics, settings.tail_records, &live.metrics);
         self.read(log, metrics, MetricsSink::new(recent, Arc::clone(&live.hub), &meters))?;
         let aggregates = source("aggregates", topics.aggregates, 0, &live.aggregates);
-        self.read(log, aggregates, AggregatesSink::new(Arc::clone(&live.hub), &meters))
+        self.read(log, aggregates, AggregatesSink::new(Arc::clone(&live.hub), &meters))?;
+        let progress = source("progress", topics.progress, PROGRESS_BACK, &Arc::default());
+        self.read(log, progress, ProgressSink::new(Arc::clone(&self.api.waits.reach), &meters))
     }
 
     fn read(&mut self, log: &LogSettings, source: Source, sink: impl Sink) -> Result<(), Error> {

@@ -22,6 +22,9 @@ pub struct Settings {
     /// Rows in one answer of aggregations; a longer one ends with a whole bucket and says where to go on
     #[arg(long, env = "AGGREGATION_ROWS", default_value_t = 10_000, value_parser = count(1, 1_000_000))]
     pub aggregation_rows: usize,
+    /// Requests that wait for the records of a commit token; a further one is answered 503
+    #[arg(long, env = "TOKEN_WAITS", default_value_t = 1_024, value_parser = count(1, 1_000_000))]
+    pub token_waits: usize,
     /// Archive files opened for one answer of recent records
     #[arg(long, env = "ARCHIVE_FILES", default_value_t = 64, value_parser = count(1, 10_000))]
     pub archive_files: usize,

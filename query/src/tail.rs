@@ -5,7 +5,7 @@ mod positions;
 mod sinks;
 
 pub use positions::Positions;
-pub use sinks::{AggregatesSink, MetricsSink};
+pub use sinks::{AggregatesSink, MetricsSink, ProgressSink};
 
 use millrace_log::{LogSettings, NextOffset};
 use millrace_schemas::EventTime;

@@ -6,6 +6,7 @@
 //! with a deadline, never for a length of time.
 
 mod archive;
+mod commit_tokens;
 mod dead_letters;
 mod edge;
 mod embedded;

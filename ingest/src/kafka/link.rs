@@ -5,6 +5,7 @@ use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
+    message::Message as _,
     producer::{DeliveryResult, ProducerContext},
 };
 use std::sync::{
@@ -74,9 +75,9 @@ impl ProducerContext for Link {
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
         match result {
-            Ok(_) => {
+            Ok(record) => {
                 self.found();
-                delivery.acknowledge();
+                delivery.acknowledge(record.partition(), record.offset());
             }
             Err((error, _)) => {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {

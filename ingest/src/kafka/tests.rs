@@ -51,7 +51,10 @@ async fn acknowledged(log: &KafkaLog) -> usize {
     let delivery = Delivery::new(3, metrics, Budget::new(0).reserve(0).expect("nothing is always there"));
     log.append(&three_records(), &delivery);
     tokio::time::timeout(PATIENCE, delivery.settled()).await.expect("an answer for each record");
-    delivery.outcome().acknowledged
+    let outcome = delivery.outcome();
+    let located: i64 = outcome.next.into_iter().flat_map(std::collections::BTreeMap::into_values).sum();
+    assert!(outcome.acknowledged == 0 || (located > 0 && log.origin().is_some()), "it says where they are");
+    outcome.acknowledged
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Shared {
         if outcome.unacknowledged == 0 {
             self.metrics.acknowledged_seconds.observe(started.elapsed().as_secs_f64());
         }
-        Answer::new(outcome, rejections)
+        Answer::new(outcome, rejections, self.log.origin())
     }
 
     async fn authorize(&self, key: &ApiKey) -> Result<Access, ApiError> {

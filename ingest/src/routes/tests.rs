@@ -16,6 +16,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
+use millrace_schemas::token::Origin;
 use millrace_tenancy::{Access, Directory};
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::Value;
@@ -44,13 +45,17 @@ impl Log for ScriptedLog {
             let key = millrace_schemas::key::record_key(record.workspace, record.service);
             self.keys.lock().expect("the keys").push(key);
             if index < self.acknowledged {
-                delivery.acknowledge();
+                delivery.acknowledge(0, i64::try_from(index).expect("small"));
             } else if self.silent {
                 self.unheard.lock().expect("the deliveries").push(Arc::clone(delivery));
             } else {
                 delivery.fail(1, Some("told to fail".to_owned()));
             }
         }
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin::of("cluster", "topic"))
     }
 
     fn waiting(&self) -> i64 {

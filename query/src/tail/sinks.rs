@@ -5,10 +5,11 @@ use crate::{
     bucket::Bucket,
     feed::{Event, Hub, Kind},
     meters::Meters,
+    reach::Reach,
     recent::Recent,
     record::{Arrival, Head, Record},
 };
-use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId, aggregate, json};
+use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId, aggregate, json, progress::Progress};
 use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -99,6 +100,34 @@ impl Sink for AggregatesSink {
                 if incoming.live {
                     self.hub.publish(head.workspace_id, || self.event(incoming));
                 }
+            }
+            Err(_) => self.unreadable.inc(),
+        }
+    }
+
+    fn begins_at(&self, _: EventTime) {}
+}
+
+/// Takes the `progress` topic.
+pub struct ProgressSink {
+    reach: Arc<Reach>,
+    records: IntCounter,
+    unreadable: IntCounter,
+}
+
+impl ProgressSink {
+    pub fn new(reach: Arc<Reach>, meters: &Meters) -> Self {
+        let counter = |kind| meters.tail_records.with_label_values(&["progress", kind]);
+        Self { reach, records: counter("record"), unreadable: counter("unreadable") }
+    }
+}
+
+impl Sink for ProgressSink {
+    fn take(&self, incoming: Incoming<'_>) {
+        match Progress::read(incoming.payload) {
+            Ok(progress) => {
+                self.records.inc();
+                self.reach.told(progress);
             }
             Err(_) => self.unreadable.inc(),
         }

@@ -11,16 +11,20 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use millrace_schemas::{CommitToken, token::Origin};
 use millrace_tenancy::http::ApiError;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
 
-/// A 202.
+/// A 202. Its `token` says where the log has the records: with it as `after=` aggregations are answered when they contain
+/// them. There is none without records, and none in the rare case that the log does not say where it has a record.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     ingested: usize,
     dropped: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Value>,
 }
@@ -29,7 +33,7 @@ impl Answer {
     /// Where no event was good: there was none, or it is an error.
     pub fn without_records(parsed: Parsed) -> Result<Self, ApiError> {
         if parsed.count == 0 {
-            return Ok(Self { ingested: 0, dropped: 0, errors: None });
+            return Ok(Self { ingested: 0, dropped: 0, token: None, errors: None });
         }
         let refusal = if parsed.rejections.all_forbidden() {
             ApiError::forbidden("The key may not write the workspace of any of the events")
@@ -43,11 +47,13 @@ impl Answer {
     }
 
     /// 503 if the log is not known to have all of them.
-    pub fn new(outcome: Outcome, rejections: Rejections) -> Result<Self, ApiError> {
+    pub fn new(outcome: Outcome, rejections: Rejections, origin: Option<Origin>) -> Result<Self, ApiError> {
         let dropped = rejections.count();
         let errors = (dropped > 0).then(|| rejections.describe());
         if outcome.unacknowledged == 0 {
-            return Ok(Self { ingested: outcome.acknowledged, dropped, errors });
+            let token =
+                origin.zip(outcome.next).and_then(|(origin, next)| CommitToken { origin, next }.encode());
+            return Ok(Self { ingested: outcome.acknowledged, dropped, token, errors });
         }
         let error = unacknowledged(outcome).with("dropped", dropped);
         Err(errors.into_iter().fold(error, |error, errors| error.with("errors", errors)))
@@ -61,7 +67,7 @@ impl IntoResponse for Answer {
 }
 
 fn unacknowledged(outcome: Outcome) -> ApiError {
-    let Outcome { acknowledged, unacknowledged, unusual_failure } = outcome;
+    let Outcome { acknowledged, unacknowledged, unusual_failure, .. } = outcome;
     let message = format!(
         "The log acknowledged {acknowledged} of {} events in time. Send the request again: an event with the same id is \
          counted once",

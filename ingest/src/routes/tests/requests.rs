@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::events::tests::event;
+use millrace_schemas::CommitToken;
 use serde_json::json;
 
 fn two_events() -> Value {
@@ -28,7 +29,9 @@ fn ndjson(body: String, encoding: Option<&str>) -> Request<Body> {
 async fn acknowledged_events_are_202() {
     let subject = Subject::with_settings(Settings::default());
     let answer = subject.ingest(&two_events()).await;
-    assert_eq!((answer.status, answer.body), (StatusCode::ACCEPTED, json!({"ingested": 2, "dropped": 0})));
+    let token = CommitToken { origin: Origin::of("cluster", "topic"), next: [(0, 2)].into() }.encode();
+    let expected = json!({"ingested": 2, "dropped": 0, "token": token});
+    assert_eq!((answer.status, answer.body), (StatusCode::ACCEPTED, expected));
     let key = format!("{OWN}/00000000-0000-0000-0000-000000000009");
     assert_eq!(*subject.log.keys.lock().expect("the keys"), [key.clone(), key]);
     let empty = subject.ingest(&json!({"metrics": []})).await;
@@ -165,7 +168,7 @@ async fn a_silent_log_is_not_waited_for_and_its_bytes_stay_in_flight() {
     assert_error(&subject.ingest(&body).await, StatusCode::SERVICE_UNAVAILABLE, "0 of 2 events");
     assert_error(&subject.ingest(&body).await, StatusCode::SERVICE_UNAVAILABLE, "Too much is in flight");
     let unheard = std::mem::take(&mut *subject.log.unheard.lock().expect("the deliveries"));
-    unheard.iter().for_each(|delivery| delivery.acknowledge());
+    unheard.iter().for_each(|delivery| delivery.acknowledge(0, 0));
     drop(unheard);
     assert_eq!(subject.metric("millrace_ingest_in_flight_bytes").as_deref(), Some("0"));
     assert_eq!(subject.metric("millrace_ingest_events_total{outcome=\"accepted\"}").as_deref(), Some("4"));

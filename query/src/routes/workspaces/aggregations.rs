@@ -1,21 +1,28 @@
-//! `GET /api/v1/workspaces/{workspace_id}/aggregations?window=&from=&to=&service_id=`: the rows of a window between two
-//! times. An answer that would be too long ends with a whole bucket and says `"truncated": true` and `next_from`, with
-//! which as `from` the rest can be had.
+//! `GET /api/v1/workspaces/{workspace_id}/aggregations?window=&from=&to=&service_id=&after=&wait=`: the rows of a window
+//! between two times. An answer that would be too long ends with a whole bucket and says `"truncated": true` and
+//! `next_from`, with which as `from` the rest can be had.
+//!
+//! With `after`, the token of an ingest answer, the rows contain what was ingested (counted, or known to be duplicate or
+//! dead letter); if that takes longer than `wait` (2s; at most 30s), the answer is 202 and says where it is.
+
+pub mod after;
 
 use crate::{
     bucket::{self, Bucket, Page, Selection},
     routes::{Aggregations, parameters, readable::Readable, while_waiting},
 };
+use after::{After, Waits};
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse, Response},
 };
 use chrono::Utc;
 use millrace_schemas::{EventTime, Window, WorkspaceId};
 use millrace_tenancy::{Error as StoreError, http::ApiError};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -25,6 +32,8 @@ pub struct Parameters {
     from: Option<String>,
     to: Option<String>,
     service_id: Option<String>,
+    after: Option<String>,
+    wait: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -45,10 +54,23 @@ pub async fn list(
     query: Result<Query<Parameters>, QueryRejection>,
     State(pool): State<PgPool>,
     State(limits): State<Aggregations>,
-) -> Result<Json<Answer>, ApiError> {
-    let selection = parameters(query)?.select(workspace, Utc::now().into())?;
+    State(waits): State<Arc<Waits>>,
+) -> Result<Response, ApiError> {
+    let parameters = parameters(query)?;
+    let after = After::parse(parameters.after.as_deref(), parameters.wait.as_deref())?;
+    let arrived = Utc::now().into();
+    let mut selection = parameters.select(workspace, arrived)?;
+    if let Some(after) = after {
+        if let Some(not_yet) = waits.until_contained(&after).await? {
+            return Ok(not_yet.into_response());
+        }
+        if selection.to == arrived {
+            // What was waited for may be in a window that has begun meanwhile.
+            selection.to = Utc::now().into();
+        }
+    }
     let page = while_waiting(page(&pool, &selection, limits)).await?;
-    Ok(Json(Answer::new(selection, page)))
+    Ok(Json(Answer::new(selection, page)).into_response())
 }
 
 async fn page(pool: &PgPool, selection: &Selection, limits: Aggregations) -> Result<Page, ApiError> {
@@ -77,7 +99,7 @@ impl Parameters {
     }
 }
 
-fn time(name: &str, text: &str) -> Result<EventTime, ApiError> {
+pub(in crate::routes) fn time(name: &str, text: &str) -> Result<EventTime, ApiError> {
     EventTime::parse(text).ok_or_else(|| {
         let hint = if text.contains(' ') { " (a + must be sent as %2B)" } else { "" };
         ApiError::bad_request(format!("Invalid {name} '{text}': not an RFC 3339 time{hint}"))
@@ -113,6 +135,7 @@ mod tests {
             from: value("from"),
             to: value("to"),
             service_id: value("service_id"),
+            ..Parameters::default()
         };
         let now = EventTime::parse("2026-01-10T12:00:00Z").expect("a time");
         sent.select(WORKSPACE, now).map_err(|error| error.message().to_owned())
