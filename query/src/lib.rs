@@ -6,6 +6,7 @@ mod brokers;
 mod bucket;
 mod feed;
 mod meters;
+mod pipeline;
 mod reach;
 mod recent;
 mod record;

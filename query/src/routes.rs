@@ -1,10 +1,13 @@
 //! The URLs, one file each. All want a key that may read the workspace, and answer errors as
 //! `{"error": text, "code": status}`.
 
+mod pipeline;
 mod readable;
 mod workspaces;
 
-use crate::{archive::Archive, feed::Hub, meters::Meters, recent::Recent, tail::Positions};
+use crate::{
+    archive::Archive, feed::Hub, meters::Meters, pipeline::monitor::Monitor, recent::Recent, tail::Positions,
+};
 use axum::{
     Router,
     extract::{FromRef, MatchedPath, Query, Request, State, rejection::QueryRejection},
@@ -32,6 +35,7 @@ pub struct Api {
     pub pool: PgPool,
     pub aggregations: Aggregations,
     pub waits: Arc<Waits>,
+    pub monitor: Arc<Monitor>,
     pub records: Arc<Records>,
     pub live: Arc<Live>,
     pub meters: Meters,
@@ -64,6 +68,7 @@ pub struct Live {
 pub fn router(api: Api) -> Router {
     let meters = api.meters.clone();
     Router::new()
+        .route("/api/v1/pipeline", get(pipeline::show))
         .route("/api/v1/workspaces", get(workspaces::list))
         .route("/api/v1/workspaces/{workspace_id}/services", get(workspaces::services::list))
         .route("/api/v1/workspaces/{workspace_id}/aggregations", get(workspaces::aggregations::list))

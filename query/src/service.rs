@@ -5,6 +5,7 @@ use crate::{
     brokers::Brokers,
     feed::{self, Hub},
     meters::Meters,
+    pipeline::{meters::PipelineMeters, monitor::Monitor},
     reach::{Reach, stored::Stored},
     recent::{self, Recent},
     routes::{self, Aggregations, Api, Live, Records, Waits},
@@ -93,10 +94,13 @@ impl QueryService {
             places: Semaphore::new(settings.token_waits),
             shutdown: shutdown.clone(),
         });
+        let seen = PipelineMeters::register(&components.registry).map_err(Error::Meters)?;
+        let monitor = Monitor::new(&components.log, Arc::clone(&waits), seen).map_err(Error::Brokers)?;
         let api = Api {
             directory: components.directory,
             pool: components.pool,
             waits,
+            monitor: Arc::new(monitor),
             aggregations: Aggregations { rows_max: settings.aggregation_rows },
             records: Arc::new(Records {
                 recent: Arc::new(Recent::new(recent_limits(settings))),
@@ -147,6 +151,7 @@ impl QueryService {
         }
     }
 
+    /// Starts what reads the log and looks at the pipeline.
     fn follow(&mut self, settings: &Settings, log: &LogSettings) -> Result<(), Error> {
         let topics = log.topics();
         let (live, meters) = (Arc::clone(&self.api.live), self.api.meters.clone());
@@ -161,6 +166,7 @@ impl QueryService {
         self.read(log, metrics, MetricsSink::new(recent, Arc::clone(&live.hub), &meters))?;
         let aggregates = source("aggregates", topics.aggregates, 0, &live.aggregates);
         self.read(log, aggregates, AggregatesSink::new(Arc::clone(&live.hub), &meters))?;
+        self.readers.spawn(Arc::clone(&self.api.monitor).run(self.shutdown.clone()));
         let progress = source("progress", topics.progress, PROGRESS_BACK, &Arc::default());
         self.read(log, progress, ProgressSink::new(Arc::clone(&self.api.waits.reach), &meters))
     }

@@ -4,7 +4,7 @@
 mod positions;
 mod sinks;
 
-pub use positions::Positions;
+pub use positions::{End, Positions};
 pub use sinks::{AggregatesSink, MetricsSink, ProgressSink};
 
 use millrace_log::{LogSettings, NextOffset};
@@ -173,7 +173,7 @@ impl<S: Sink> Tail<S> {
             Timestamp::NotAvailable => EventTime(0),
             Timestamp::CreateTime(ms) | Timestamp::LogAppendTime(ms) => EventTime::from_millis(ms),
         };
-        let place = self.source.positions.read(partition, offset);
+        let place = self.source.positions.read(partition, offset, log_time);
         if place.is_cut {
             self.sink.begins_at(log_time);
         }

@@ -14,6 +14,7 @@ mod harness;
 mod independent;
 mod live;
 mod outage;
+mod pipeline;
 mod query;
 mod reference;
 mod replay;

@@ -1,6 +1,7 @@
 //! How far each partition of a followed topic is read. The reader writes; requests and sockets look.
 
 use crate::feed::Floors;
+use millrace_schemas::EventTime;
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -45,6 +46,17 @@ struct Position {
     target: Option<i64>,
     /// Nothing below is left, says the client. `next` alone can't tell: transactions end with a marker that is no record.
     read_up_to: i64,
+    /// The log's append time of the newest record that was read.
+    newest: Option<EventTime>,
+}
+
+/// What others see of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// One past its last record, as far as is known: the client is told every second.
+    pub offset: i64,
+    /// When its newest record came, by the log's clock; `None` if none was read.
+    pub newest: Option<EventTime>,
 }
 
 impl Positions {
@@ -62,6 +74,7 @@ impl Positions {
             is_cut: partition.is_cut,
             target: (partition.start < partition.end).then_some(partition.end),
             read_up_to: partition.start,
+            newest: None,
         }));
         self.note_caught_up(&partitions);
         self.followed.send_replace(true);
@@ -73,8 +86,8 @@ impl Positions {
         followed.wait_for(|followed| *followed).await.expect("the sender is part of this");
     }
 
-    /// The record at `offset` was read.
-    pub fn read(&self, partition: i32, offset: i64) -> Place {
+    /// The record at `offset` was read; `log_time` is when the log got it.
+    pub fn read(&self, partition: i32, offset: i64, log_time: EventTime) -> Place {
         let mut partitions = self.partitions();
         let Some(position) = at(&mut partitions, partition) else {
             return Place { live: true, is_cut: false };
@@ -83,6 +96,7 @@ impl Positions {
             // The topic was made anew.
             position.end = offset;
         }
+        position.newest = Some(log_time);
         position.next = offset + 1;
         position.read_up_to = position.next;
         position.end = position.end.max(position.next);
@@ -116,6 +130,13 @@ impl Positions {
     /// For a listener that comes now: what is in the log already, as far as is known, is not for it.
     pub fn floors(&self) -> Floors {
         self.partitions().iter().map(|position| position.end.max(position.next)).collect()
+    }
+
+    /// Where each partition ends, and when its newest record came.
+    pub fn ends(&self) -> Vec<End> {
+        let end =
+            |position: &Position| End { offset: position.end.max(position.next), newest: position.newest };
+        self.partitions().iter().map(end).collect()
     }
 
     /// Offsets that are not read yet.
@@ -159,12 +180,12 @@ mod tests {
         positions.assigned(&[OLD, EMPTY, OLD]);
         assert!(positions.followed().now_or_never().is_some());
         assert_eq!((positions.lag(), positions.floors()), (6, vec![8, 0, 8]));
-        assert_eq!(positions.read(0, 5), Place { live: false, is_cut: true });
-        assert_eq!(positions.read(0, 6), Place { live: false, is_cut: false });
+        assert_eq!(positions.read(0, 5, EventTime(5)), Place { live: false, is_cut: true });
+        assert_eq!(positions.read(0, 6, EventTime(6)), Place { live: false, is_cut: false });
         positions.ends_at(0, 8, 8); // offset 7 is a marker
         positions.reached_end(0);
         assert!(!positions.caught_up());
-        positions.read(2, 7);
+        positions.read(2, 7, EventTime(7));
         assert!(positions.caught_up());
         assert_eq!(positions.lag(), 0);
         positions.assigned(&[OLD]);
@@ -183,7 +204,7 @@ mod tests {
         let positions = Positions::default();
         positions.assigned(&[OLD]);
         positions.reached_end(0);
-        assert_eq!(positions.read(0, 8), Place { live: true, is_cut: true });
+        assert_eq!(positions.read(0, 8, EventTime(8)), Place { live: true, is_cut: true });
         positions.ends_at(0, 20, 8);
         assert_eq!((positions.floors(), positions.lag()), (vec![20], 11));
         positions.ends_at(0, -1001, -1001);
@@ -196,8 +217,8 @@ mod tests {
     fn a_topic_made_anew_begins_anew() {
         let positions = Positions::default();
         positions.assigned(&[OLD]);
-        positions.read(0, 7);
-        positions.read(0, 0);
+        positions.read(0, 7, EventTime(7));
+        positions.read(0, 0, EventTime(0));
         assert_eq!((positions.floors(), positions.lag()), (vec![1], 0));
     }
 }
