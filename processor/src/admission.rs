@@ -76,13 +76,15 @@ impl Admission {
         NextOffset::exclusive(generation.saturating_sub(1).max(0) * records)
     }
 
-    /// `append_time` is the log's; `known` tells whether a workspace exists.
+    /// `append_time` is the log's; `created` tells when a workspace was created, if it exists. A record that came before
+    /// its workspace is a dead letter whenever it is judged: were it not when it is read again, a replay of it would be
+    /// called a repeat.
     pub fn judge(
         &mut self,
         offset: i64,
         append_time: EventTime,
         record: Result<Identity, FieldError>,
-        known: impl FnOnce(WorkspaceId) -> bool,
+        created: impl FnOnce(WorkspaceId) -> Option<EventTime>,
     ) -> Verdict {
         let identity = match record {
             Ok(identity) => identity,
@@ -90,8 +92,7 @@ impl Admission {
                 return Verdict::DeadLetter { reason: Reason::Invalid, error: short(error.to_string()) };
             }
         };
-        if !known(identity.workspace) {
-            let error = format!("workspace_id: no workspace has the id {}", identity.workspace);
+        if let Err(error) = exists(identity.workspace, append_time, created(identity.workspace)) {
             return Verdict::DeadLetter { reason: Reason::UnknownWorkspace, error };
         }
         let limit = append_time.saturating_add(self.future_skew);
@@ -117,6 +118,16 @@ impl Admission {
         let last = std::mem::take(&mut self.current);
         self.previous = if generation == self.generation + 1 { last } else { HashSet::new() };
         self.generation = generation;
+    }
+}
+
+fn exists(workspace: WorkspaceId, at: EventTime, created: Option<EventTime>) -> Result<(), String> {
+    match created {
+        Some(created) if created <= at => Ok(()),
+        Some(created) => {
+            Err(format!("workspace_id: {workspace} was created at {created}, after the record came at {at}"))
+        }
+        None => Err(format!("workspace_id: no workspace has the id {workspace}")),
     }
 }
 

@@ -15,6 +15,12 @@ pub const SOURCE_TOPIC: &str = "millrace.source.topic";
 pub const SOURCE_PARTITION: &str = "millrace.source.partition";
 /// Header: its offset there, decimal.
 pub const SOURCE_OFFSET: &str = "millrace.source.offset";
+/// Header: when the log had got it there, RFC 3339. Letters of older builds do not have it.
+pub const SOURCE_TIME: &str = "millrace.source.time";
+
+/// Header of a record of the `metrics` topic that was a dead letter and was sent again: the dead letter's partition and
+/// offset in its topic, `partition-offset`.
+pub const REPLAYED_FROM: &str = "millrace.replayed_from";
 
 /// Header, only where key or value was too large for a dead letter and cut: how many bytes the value had, decimal.
 pub const CUT_FROM_BYTES: &str = "millrace.cut_from_bytes";
@@ -62,6 +68,8 @@ pub struct DeadLetterHeaders {
     pub source_partition: String,
     #[serde(rename = "millrace.source.offset")]
     pub source_offset: String,
+    #[serde(rename = "millrace.source.time", default, skip_serializing_if = "Option::is_none")]
+    pub source_time: Option<String>,
     /// Only where the value was cut.
     #[serde(rename = "millrace.cut_from_bytes", default, skip_serializing_if = "Option::is_none")]
     pub cut_from_bytes: Option<String>,

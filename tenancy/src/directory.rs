@@ -9,14 +9,14 @@ use crate::{
     cache::{Cache, Found, Limits},
     database::{QUERY_LIMIT, within},
 };
-use millrace_schemas::WorkspaceId;
+use millrace_schemas::{EventTime, WorkspaceId};
 use sha2::{Digest, Sha256};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -139,6 +139,17 @@ impl Directory {
             }
         }
         Ok(known)
+    }
+
+    /// When those of `ids` that exist were created, to the millisecond. No cache answers: that a workspace does not exist
+    /// must not have been found out before the record came that names it.
+    pub async fn created(&self, ids: &[WorkspaceId]) -> Result<HashMap<WorkspaceId, EventTime>, Error> {
+        let mut created = HashMap::new();
+        for chunk in ids.chunks(IDS_PER_QUERY) {
+            let query = sql::created(&self.shared.pool, chunk);
+            created.extend(self.lookup(QUERY_LIMIT, "asking when workspaces were created", query).await?);
+        }
+        Ok(created)
     }
 
     /// The workspaces that `access` may read, by name; 10,000 at most.

@@ -18,7 +18,7 @@ fn identity(id: u128) -> Identity {
 }
 
 fn judge(admission: &mut Admission, offset: i64, id: u128) -> Verdict {
-    admission.judge(offset, NOW, Ok(identity(id)), |_| true)
+    admission.judge(offset, NOW, Ok(identity(id)), |_| Some(NOW))
 }
 
 #[test]
@@ -36,24 +36,39 @@ fn the_same_id_of_another_workspace_or_of_a_running_query_is_another_record() {
     let mut admission = Admission::new(&settings(10));
     assert_eq!(judge(&mut admission, 0, 1), Verdict::Counted);
     let other = Identity { workspace: WorkspaceId(Uuid::from_u128(8)), ..identity(1) };
-    assert_eq!(admission.judge(1, NOW, Ok(other), |_| true), Verdict::Counted);
+    assert_eq!(admission.judge(1, NOW, Ok(other), |_| Some(NOW)), Verdict::Counted);
     let running = Identity { running: true, ..identity(1) };
-    assert_eq!(admission.judge(2, NOW, Ok(running), |_| true), Verdict::Counted);
+    assert_eq!(admission.judge(2, NOW, Ok(running), |_| Some(NOW)), Verdict::Counted);
 }
 
 #[test]
 fn what_can_not_be_counted_is_not_remembered() {
     let mut admission = Admission::new(&settings(10));
     let far = Identity { completed_at: NOW.saturating_add(Duration::from_secs(301)), ..identity(1) };
-    let verdict = admission.judge(0, NOW, Ok(far), |_| true);
+    let verdict = admission.judge(0, NOW, Ok(far), |_| Some(NOW));
     assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Future, .. }), "{verdict:?}");
-    let verdict = admission.judge(1, NOW, Ok(identity(1)), |_| false);
+    let verdict = admission.judge(1, NOW, Ok(identity(1)), |_| None);
     assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::UnknownWorkspace, .. }), "{verdict:?}");
-    let verdict = admission.judge(2, NOW, Err(FieldError::new("id", "is required")), |_| true);
+    let verdict = admission.judge(2, NOW, Err(FieldError::new("id", "is required")), |_| Some(NOW));
     assert!(
         matches!(verdict, Verdict::DeadLetter { reason: Reason::Invalid, ref error } if error == "id: is required")
     );
     assert_eq!(judge(&mut admission, 3, 1), Verdict::Counted);
+}
+
+#[test]
+fn a_record_that_came_before_its_workspace_is_a_dead_letter_whenever_it_is_judged() {
+    let late = |created: i64| move |_| Some(EventTime(created));
+    let mut admission = Admission::new(&settings(10));
+    let verdict = admission.judge(0, NOW, Ok(identity(1)), late(NOW.0 + 1));
+    let expected = "workspace_id: 00000000-0000-0000-0000-000000000007 was created at 1970-01-01T00:16:40.000001Z, \
+                    after the record came at 1970-01-01T00:16:40Z";
+    assert!(
+        matches!(verdict, Verdict::DeadLetter { reason: Reason::UnknownWorkspace, ref error } if error == expected)
+    );
+    let replayed_at = NOW.saturating_add(Duration::from_secs(1));
+    let verdict = admission.judge(1, replayed_at, Ok(identity(1)), late(NOW.0 + 1));
+    assert_eq!(verdict, Verdict::Counted, "it was not remembered");
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use crate::{
 };
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, FieldError, QueryMetric, WorkspaceId};
-use std::{collections::HashSet, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 /// A raw record as it was read.
 #[derive(Debug)]
@@ -83,15 +83,15 @@ impl Partition {
     }
 
     /// Judges a record, and keeps it if it counts and is not archived yet.
-    pub fn take(&mut self, record: Record, known: &HashSet<WorkspaceId>, now: Instant) {
+    pub fn take(&mut self, record: Record, created: &HashMap<WorkspaceId, EventTime>, now: Instant) {
         if record.offset < self.reached.get() {
             return;
         }
         self.reached = NextOffset::after(record.offset);
         self.caught_up = false;
         let identity = record.content.as_ref().map(Content::identity).map_err(Clone::clone);
-        let is_known = |workspace| known.contains(&workspace);
-        let verdict = self.admission.judge(record.offset, record.append_time, identity, is_known);
+        let since = |workspace| created.get(&workspace).copied();
+        let verdict = self.admission.judge(record.offset, record.append_time, identity, since);
         if record.offset < self.chunk.from().get() {
             return;
         }

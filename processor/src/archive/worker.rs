@@ -24,7 +24,7 @@ use millrace_schemas::{EventTime, WorkspaceId};
 use millrace_tenancy::Directory;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -61,6 +61,8 @@ pub struct State {
     partitions: BTreeMap<i32, Partition>,
     /// Those given up, as they were: one that comes back goes on where it was, if nobody else has gone on.
     parked: BTreeMap<i32, Partition>,
+    /// Workspaces that certainly exist, and since when.
+    workspaces: HashMap<WorkspaceId, EventTime>,
     /// Records read but not judged, in order.
     unjudged: Vec<(i32, Record)>,
     unjudged_since: Option<Instant>,
@@ -87,20 +89,29 @@ impl Archive {
             .unjudged
             .iter()
             .filter_map(|(_, record)| Some(record.content.as_ref().ok()?.identity().workspace))
+            .filter(|workspace| !self.state.workspaces.contains_key(workspace))
             .collect();
-        let ids: Vec<WorkspaceId> = ids.into_iter().collect();
-        let asked = self.blocking.run(DIRECTORY_LIMIT, self.directory.known(&ids));
-        let known = match asked {
-            Some(known) => known.map_err(|error| failure(Error::Directory(error)))?,
-            None => return Err(Failure::Retry(Error::TimedOut("asking which workspaces exist"))),
-        };
+        self.learn_workspaces(ids.into_iter().collect())?;
         self.state.unjudged_since = None;
         for (partition, record) in self.state.unjudged.drain(..) {
             if let Some(partition) = self.state.partitions.get_mut(&partition) {
-                partition.take(record, &known, now);
+                partition.take(record, &self.state.workspaces, now);
             }
         }
         Ok(())
+    }
+
+    fn learn_workspaces(&mut self, ids: Vec<WorkspaceId>) -> Result<(), Failure<Error>> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        match self.blocking.run(DIRECTORY_LIMIT, self.directory.created(&ids)) {
+            Some(created) => {
+                self.state.workspaces.extend(created.map_err(|error| failure(Error::Directory(error)))?);
+                Ok(())
+            }
+            None => Err(Failure::Retry(Error::TimedOut("asking which workspaces exist"))),
+        }
     }
 
     /// The partition whose chunk should be written now.

@@ -5,7 +5,7 @@ use crate::{
     plan::Raw,
     record::{self, Measured},
 };
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason, partial::Progress};
 
@@ -86,14 +86,14 @@ impl Source {
     pub(super) fn take(
         &mut self,
         record: &Record,
-        known: &HashSet<WorkspaceId>,
+        created: &HashMap<WorkspaceId, EventTime>,
         raw: &mut Raw,
         now: EventTime,
     ) -> Verdict {
         let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
         let verdict = self
             .admission
-            .judge(record.offset, record.append_time, identity, |workspace| known.contains(&workspace));
+            .judge(record.offset, record.append_time, identity, |workspace| created.get(&workspace).copied());
         self.next = NextOffset::after(record.offset);
         self.last_record = now;
         self.changed = true;

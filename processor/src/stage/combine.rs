@@ -1,6 +1,10 @@
 //! Combine: raw records → partial states, one Kafka transaction a chunk with the raw offsets in it. The shell around
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
+mod meters;
+
+pub use meters::Meters;
+
 use super::{
     StageError,
     chunk::{Counts, DeadLetter, Record, Source},
@@ -14,11 +18,13 @@ use crate::{
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use millrace_log::{LogSettings, partition_count};
 use millrace_schemas::{
     EventTime, WorkspaceId,
-    dead_letter::{CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC},
+    dead_letter::{
+        CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIME, SOURCE_TOPIC,
+    },
     partial::{Header, Progress},
 };
 use millrace_tenancy::Directory;
@@ -62,47 +68,6 @@ pub struct CombineSettings {
     pub member: String,
 }
 
-/// Counters of all combine workers of a process.
-#[derive(Clone)]
-pub struct Meters {
-    pub records: prometheus::IntCounterVec,
-    pub transactions: prometheus::IntCounter,
-}
-
-impl Meters {
-    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let records = prometheus::IntCounterVec::new(
-            prometheus::Opts::new(
-                "millrace_combine_records_total",
-                "Raw records by verdict: counted, running (no outcome yet), duplicate, dead_letter",
-            ),
-            &["verdict"],
-        )?;
-        let transactions = prometheus::IntCounter::new(
-            "millrace_combine_transactions_total",
-            "Transactions committed by combine",
-        )?;
-        registry.register(Box::new(records.clone()))?;
-        registry.register(Box::new(transactions.clone()))?;
-        for verdict in ["counted", "running", "duplicate", "dead_letter"] {
-            records.with_label_values(&[verdict]).inc_by(0);
-        }
-        Ok(Self { records, transactions })
-    }
-
-    fn add(&self, counts: Counts) {
-        self.transactions.inc();
-        for (verdict, count) in [
-            ("counted", counts.counted),
-            ("running", counts.running),
-            ("duplicate", counts.duplicate),
-            ("dead_letter", counts.dead_letter),
-        ] {
-            self.records.with_label_values(&[verdict]).inc_by(count);
-        }
-    }
-}
-
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
 pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
     let topics = components.log.topics();
@@ -111,7 +76,7 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         raw_partitions: partition_count(&client.consumer, &topics.metrics)?,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         sources: BTreeMap::new(),
-        known: HashSet::new(),
+        known: HashMap::new(),
         partials: topics.partials,
         dead_letters: topics.dead_letters,
         components,
@@ -137,8 +102,8 @@ struct Worker<'a> {
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
-    /// Workspaces that certainly exist.
-    known: HashSet<WorkspaceId>,
+    /// Workspaces that certainly exist, and since when.
+    known: HashMap<WorkspaceId, EventTime>,
 }
 
 impl<'a> Worker<'a> {
@@ -234,7 +199,7 @@ impl<'a> Worker<'a> {
         let wanted: HashSet<WorkspaceId> = records
             .iter()
             .filter_map(|record| record.parsed.as_ref().ok().map(|(identity, _)| identity.workspace))
-            .filter(|workspace| !self.known.contains(workspace))
+            .filter(|workspace| !self.known.contains_key(workspace))
             .collect();
         if wanted.is_empty() {
             return Ok(());
@@ -242,7 +207,7 @@ impl<'a> Worker<'a> {
         let wanted: Vec<_> = wanted.into_iter().collect();
         let mut told = false;
         loop {
-            match self.runtime.block_on(self.components.directory.known(&wanted)) {
+            match self.runtime.block_on(self.components.directory.created(&wanted)) {
                 Ok(found) => {
                     self.known.extend(found);
                     return Ok(());
@@ -293,7 +258,7 @@ impl<'a> Worker<'a> {
             Some(self.runtime.block_on(self.components.plan.partial(raw.take()))?)
         };
         self.commit(messages, &dead, &Header { sources: self.raw_partitions, progress }, states.as_ref())?;
-        self.components.meters.add(counts);
+        self.components.meters.add(counts, &dead);
         Ok(())
     }
 
@@ -332,7 +297,7 @@ impl<'a> Worker<'a> {
         message: &'m BorrowedMessage<'_>,
     ) -> BaseRecord<'m, [u8], [u8]> {
         let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
-        let bytes = message.payload_len().to_string();
+        let (time, bytes) = (append_time(message).to_string(), message.payload_len().to_string());
         let cut = message.payload_len() > LETTER_BYTES_MAX;
         let headers = [
             (REASON, letter.reason.as_str()),
@@ -340,6 +305,7 @@ impl<'a> Worker<'a> {
             (SOURCE_TOPIC, message.topic()),
             (SOURCE_PARTITION, partition.as_str()),
             (SOURCE_OFFSET, offset.as_str()),
+            (SOURCE_TIME, time.as_str()),
         ];
         let headers = headers.into_iter().chain(cut.then_some((CUT_FROM_BYTES, bytes.as_str())));
         let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
@@ -353,8 +319,11 @@ impl<'a> Worker<'a> {
 }
 
 fn read_record(message: &BorrowedMessage<'_>) -> Record {
-    let append_time = EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0));
-    Record::parse(message.partition(), message.offset(), append_time, message.payload())
+    Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
+}
+
+fn append_time(message: &BorrowedMessage<'_>) -> EventTime {
+    EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0))
 }
 
 fn encoding(source: frame::FrameError) -> StageError {

@@ -1,13 +1,16 @@
 //! The directory's SQL statements.
 
 use crate::{Access, Service, Workspace};
-use millrace_schemas::{ServiceId, WorkspaceId};
+use millrace_schemas::{EventTime, ServiceId, WorkspaceId};
 use sqlx::PgPool;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 const ACCESS_OF_KEY: &str = "SELECT workspace_id, scopes FROM api_keys WHERE key_sha256 = $1";
 const EXISTING: &str = "SELECT id FROM workspaces WHERE id = ANY($1)";
+/// Whole milliseconds, rounded down, as the log's times are.
+const CREATED: &str =
+    "SELECT id, floor(extract(epoch FROM created_at) * 1000)::bigint FROM workspaces WHERE id = ANY($1)";
 const WORKSPACES: &str =
     "SELECT id, name FROM workspaces WHERE $1::uuid IS NULL OR id = $1 ORDER BY name, id LIMIT 10000";
 const SERVICES: &str = "SELECT id, name FROM services WHERE workspace_id = $1 ORDER BY name, id LIMIT 10000";
@@ -37,6 +40,15 @@ pub async fn existing(pool: &PgPool, ids: &[WorkspaceId]) -> Result<HashSet<Work
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows: Vec<(Uuid,)> = sqlx::query_as(EXISTING).bind(ids).fetch_all(pool).await?;
     Ok(rows.into_iter().map(|(id,)| WorkspaceId(id)).collect())
+}
+
+pub async fn created(
+    pool: &PgPool,
+    ids: &[WorkspaceId],
+) -> Result<HashMap<WorkspaceId, EventTime>, sqlx::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<(Uuid, i64)> = sqlx::query_as(CREATED).bind(ids).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|(id, ms)| (WorkspaceId(id), EventTime::from_millis(ms))).collect())
 }
 
 /// All of them, or only the one.

@@ -12,8 +12,8 @@ fn settings() -> AdmissionSettings {
     AdmissionSettings { dedupe_records: 10, ..AdmissionSettings::default() }
 }
 
-fn known() -> HashSet<WorkspaceId> {
-    HashSet::from([WorkspaceId(Uuid::from_u128(KNOWN))])
+fn known() -> HashMap<WorkspaceId, EventTime> {
+    HashMap::from([(WorkspaceId(Uuid::from_u128(KNOWN)), EventTime(0))])
 }
 
 /// The bytes of record `id` of a workspace.

@@ -20,8 +20,8 @@ fn record(offset: i64, id: &str) -> Record {
     Record::parse(0, offset, at(5), Some(payload.as_bytes()))
 }
 
-fn known() -> HashSet<WorkspaceId> {
-    ["550e8400-e29b-41d4-a716-446655440000".parse().expect("an id")].into_iter().collect()
+fn known() -> HashMap<WorkspaceId, EventTime> {
+    [("550e8400-e29b-41d4-a716-446655440000".parse().expect("an id"), at(0))].into_iter().collect()
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_record_without_a_value_or_workspace_is_a_dead_letter() {
     let verdict = source.take(&empty, &known(), &mut raw, at(5));
     assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::Invalid, .. }), "{verdict:?}");
     let stranger = record(1, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11");
-    let verdict = source.take(&stranger, &HashSet::new(), &mut raw, at(5));
+    let verdict = source.take(&stranger, &HashMap::new(), &mut raw, at(5));
     assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::UnknownWorkspace, .. }), "{verdict:?}");
     assert!(raw.is_empty());
 }
