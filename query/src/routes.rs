@@ -1,6 +1,7 @@
 //! The URLs, one file each. All want a key that may read the workspace, and answer errors as
 //! `{"error": text, "code": status}`.
 
+mod dead_letters;
 mod pipeline;
 mod readable;
 mod workspaces;
@@ -13,8 +14,9 @@ use axum::{
     extract::{FromRef, MatchedPath, Query, Request, State, rejection::QueryRejection},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
+pub use dead_letters::DeadLetters;
 use millrace_tenancy::{Directory, http::ApiError};
 use sqlx::PgPool;
 use std::{
@@ -36,6 +38,7 @@ pub struct Api {
     pub aggregations: Aggregations,
     pub waits: Arc<Waits>,
     pub monitor: Arc<Monitor>,
+    pub dead_letters: Arc<DeadLetters>,
     pub records: Arc<Records>,
     pub live: Arc<Live>,
     pub meters: Meters,
@@ -68,10 +71,14 @@ pub struct Live {
 pub fn router(api: Api) -> Router {
     let meters = api.meters.clone();
     Router::new()
+        .route("/api/v1/dead-letters", get(dead_letters::list_all))
+        .route("/api/v1/dead-letters/replay", post(dead_letters::replay_all))
         .route("/api/v1/pipeline", get(pipeline::show))
         .route("/api/v1/workspaces", get(workspaces::list))
         .route("/api/v1/workspaces/{workspace_id}/services", get(workspaces::services::list))
         .route("/api/v1/workspaces/{workspace_id}/aggregations", get(workspaces::aggregations::list))
+        .route("/api/v1/workspaces/{workspace_id}/dead-letters", get(dead_letters::list))
+        .route("/api/v1/workspaces/{workspace_id}/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/workspaces/{workspace_id}/metrics", get(workspaces::metrics::list))
         .route("/api/v1/workspaces/{workspace_id}/ws", get(workspaces::ws::connect))
         .route_layer(from_fn_with_state(meters, measure))

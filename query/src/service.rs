@@ -8,7 +8,7 @@ use crate::{
     pipeline::{meters::PipelineMeters, monitor::Monitor},
     reach::{Reach, stored::Stored},
     recent::{self, Recent},
-    routes::{self, Aggregations, Api, Live, Records, Waits},
+    routes::{self, Aggregations, Api, DeadLetters, Live, Records, Waits},
     settings::{ArchiveLocation, Settings},
     tail::{AggregatesSink, MetricsSink, Positions, ProgressSink, Sink, Source, Tail},
 };
@@ -101,6 +101,7 @@ impl QueryService {
             pool: components.pool,
             waits,
             monitor: Arc::new(monitor),
+            dead_letters: Arc::new(DeadLetters::new(components.log.clone())),
             aggregations: Aggregations { rows_max: settings.aggregation_rows },
             records: Arc::new(Records {
                 recent: Arc::new(Recent::new(recent_limits(settings))),

@@ -7,6 +7,7 @@
 
 mod archive;
 mod commit_tokens;
+mod dead_letter_queue;
 mod dead_letters;
 mod edge;
 mod embedded;
