@@ -81,6 +81,7 @@ impl ArchiveComponents {
             age: self.settings.archive_interval.into(),
         };
         Archive {
+            log: self.log,
             shelf: Shelf::new(self.location),
             directory: self.directory,
             blocking,

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub mod combine;
 mod frame;
 mod range;
+pub(crate) mod settled;
 pub mod windows;
 
 use crate::{plan::PlanError, sink::outage::Chain};

@@ -2,9 +2,10 @@
 
 use crate::harness::{
     ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, WORKSPACE_KEY, count, metric,
-    until,
+    metric_at, until,
 };
 use anyhow::{Context as _, Result, ensure};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -107,6 +108,48 @@ async fn what_came_before_its_workspace_is_counted_once_after_a_replay_and_a_res
     .await?;
     ensure!(count(&own, &workspace, "window=5m").await? == 2, "and nothing is counted twice");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_rules_refused_is_counted_and_archived_once_after_a_replay() -> Result<()> {
+    let installation = Installation::create("letters_rules").await?;
+    let processor = installation.start("processor", &["--future-skew", "1s"]).await?;
+    let query = installation.start("query", &[]).await?;
+    let admin = query.api(ADMIN_KEY);
+    let ahead = metric_at("select 'ahead'", Utc::now() + TimeDelta::seconds(200));
+    produce(&installation, &[metric("select 'now'"), ahead]).await?;
+    listed(&admin, "/api/v1/dead-letters?reason=future", 1).await?;
+    until("the archive has passed them", PATIENCE, async || {
+        let pipeline = admin.get("/api/v1/pipeline").await?;
+        let passed = pipeline["partitions"]
+            .as_array()
+            .context("no partitions")?
+            .iter()
+            .any(|partition| partition["log_end"] == 2 && partition["reached"]["archive"] == 2);
+        ensure!(passed, "{pipeline}");
+        Ok(())
+    })
+    .await?;
+    processor.kill()?;
+    let processor = installation.start("processor", &[]).await?;
+    let order = json!({"filter": {"reason": "future"}});
+    for _ in 0..2 {
+        let (status, answer) = replay(&query, ADMIN_KEY, "/api/v1/dead-letters", &order).await?;
+        ensure!(status == 200 && answer["replayed"] == 1, "{status} {answer}");
+    }
+    until("it is counted and archived", PATIENCE, async || {
+        let counted = processor.api("").counter("millrace_combine_records_total", &[]).await?;
+        ensure!((counted - 2.0).abs() < 0.1, "{counted} are judged");
+        let (from, to) = (Utc::now() - TimeDelta::hours(1), Utc::now() + TimeDelta::hours(1));
+        let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let times = format!("window=5m&from={}&to={}", text(from), text(to));
+        let counted = count(&admin, DEVELOPMENT_WORKSPACE, &times).await?;
+        ensure!(counted == 2, "{counted} are counted");
+        let archived = processor.api("").counter("millrace_archive_records_total", &[]).await?;
+        ensure!((archived - 1.0).abs() < 0.1, "{archived} are archived by the second processor");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

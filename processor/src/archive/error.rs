@@ -1,7 +1,7 @@
 //! What can fail in the archive, and what is done about it.
 
 use super::{location, manifest};
-use crate::sink::MemberError;
+use crate::{sink::MemberError, stage::StageError};
 use millrace_log::NextOffset;
 use parquet::errors::ParquetError;
 
@@ -36,6 +36,8 @@ pub enum Error {
     Moved(String),
     #[error("asking which workspaces exist")]
     Directory(#[source] millrace_tenancy::Error),
+    #[error("asking which records are dead letters")]
+    DeadLetters(#[source] Box<StageError>),
     #[error("{0} took too long")]
     TimedOut(&'static str),
     #[error(
@@ -60,7 +62,7 @@ impl Error {
     pub fn reaction(&self) -> Reaction {
         match self {
             Self::Store { source, .. } => reaction_to_store(source),
-            Self::Member(_) | Self::Sync(_) | Self::TimedOut(_) => Reaction::Retry,
+            Self::Member(_) | Self::Sync(_) | Self::DeadLetters(_) | Self::TimedOut(_) => Reaction::Retry,
             Self::Directory(error) if error.is_transient() => Reaction::Retry,
             Self::Moved(_) => Reaction::Restart,
             Self::Location(_)

@@ -6,6 +6,7 @@ use crate::{
     record,
     settings::AdmissionSettings,
 };
+use hashbrown::HashSet;
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, FieldError, QueryMetric, WorkspaceId};
 use std::{collections::HashMap, time::Instant};
@@ -39,6 +40,8 @@ impl Content {
 #[derive(Debug)]
 pub struct Partition {
     admission: Admission,
+    /// Offsets before the chunk that are dead letters, whatever the rules say today.
+    dead: HashSet<i64>,
     pub chunk: Chunk,
     /// The next offset to be judged: before the chunk while the duplicate memory is restored.
     reached: NextOffset,
@@ -51,14 +54,16 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition that is archived up to `next`.
+    /// A partition that is archived up to `next`, of which `dead` are dead letters.
     pub fn archived_to(
         next: NextOffset,
         hasten_to: Option<NextOffset>,
         settings: &AdmissionSettings,
+        dead: HashSet<i64>,
     ) -> Self {
         Self {
             admission: Admission::new(settings),
+            dead,
             chunk: Chunk::new(next),
             reached: Admission::restore_from(next, settings),
             hasten_to,
@@ -89,6 +94,9 @@ impl Partition {
         }
         self.reached = NextOffset::after(record.offset);
         self.caught_up = false;
+        if record.offset < self.chunk.from().get() && self.dead.remove(&record.offset) {
+            return;
+        }
         let identity = record.content.as_ref().map(Content::identity).map_err(Clone::clone);
         let since = |workspace| created.get(&workspace).copied();
         let verdict = self.admission.judge(record.offset, record.append_time, identity, since);

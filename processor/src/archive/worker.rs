@@ -10,6 +10,7 @@ use super::{
     shelf::Shelf,
 };
 use crate::{
+    admission::Admission,
     settings::AdmissionSettings,
     sink::{
         MemberError,
@@ -17,9 +18,10 @@ use crate::{
         member::{Bounds, Member},
         outage::Chain,
     },
+    stage::settled::{Stretch, dead_letters},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use millrace_log::NextOffset;
+use millrace_log::{LogSettings, NextOffset};
 use millrace_schemas::{EventTime, WorkspaceId};
 use millrace_tenancy::Directory;
 use rdkafka::{Message as _, message::BorrowedMessage};
@@ -47,6 +49,7 @@ const FINISH_LIMIT: Duration = Duration::from_secs(10);
 const LOOKUPS_AT_ONCE: usize = 16;
 
 pub struct Archive {
+    pub log: LogSettings,
     pub shelf: Shelf,
     pub directory: Directory,
     pub blocking: Blocking,
@@ -238,7 +241,19 @@ impl Worker for Archive {
         let mut parked = std::mem::take(&mut self.state.parked);
         for Found { partition, next, attempted } in found {
             let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
-            let state = kept.unwrap_or_else(|| Partition::archived_to(next, attempted, &self.admission));
+            let state = match kept {
+                Some(kept) => kept,
+                None => {
+                    let from = Admission::restore_from(next, &self.admission);
+                    let dead = dead_letters(
+                        &self.log,
+                        Stretch { partition, from, to: next },
+                        self.blocking.shutdown(),
+                    );
+                    let dead = dead.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
+                    Partition::archived_to(next, attempted, &self.admission, dead)
+                }
+            };
             self.state.partitions.insert(partition, state);
         }
         Ok(self.state.partitions.iter().map(|(number, partition)| (*number, partition.reached())).collect())

@@ -188,6 +188,10 @@ impl Blocking {
         Self { handle, shutdown }
     }
 
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
     /// The output of `future`; `None` when it takes longer than `limit`, or a shutdown can't wait for it.
     pub fn run<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
         let too_long = async {

@@ -11,6 +11,7 @@ use super::{
     client::{Assignment, Client},
     frame::{self, Router},
     range::{self, Range},
+    settled::{Stretch, dead_letters},
 };
 use crate::{
     admission::{Admission, Verdict},
@@ -172,8 +173,13 @@ impl<'a> Worker<'a> {
         let from = Admission::restore_from(next, settings);
         let topic = self.client.topic.clone();
         let (components, mut batch) = (self.components, Vec::new());
+        let dead =
+            dead_letters(&components.log, Stretch { partition, from, to: next }, &components.shutdown)?;
         let range = Range { topic: &topic, partition, from, to: next };
         range::read(&components.log, range, &components.shutdown, |message| {
+            if dead.contains(&message.offset()) {
+                return Ok(());
+            }
             batch.push(read_record(message));
             if batch.len() >= 10_000 { self.remember(&mut source, &mut batch) } else { Ok(()) }
         })?;

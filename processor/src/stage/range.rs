@@ -11,7 +11,7 @@ use rdkafka::{
 use tokio_util::sync::CancellationToken;
 
 /// The end of the partition is how a read ends, not an error to log.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {

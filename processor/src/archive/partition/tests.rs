@@ -33,8 +33,19 @@ fn waiting(partition: &mut Partition) -> Vec<i64> {
 }
 
 #[test]
+fn what_became_a_dead_letter_is_not_remembered_though_it_would_count_today() {
+    let next = NextOffset::exclusive(2);
+    let mut partition = Partition::archived_to(next, None, &settings(), HashSet::from([0]));
+    feed(&mut partition, 0, &payload(KNOWN, 1));
+    feed(&mut partition, 1, &payload(KNOWN, 2));
+    feed(&mut partition, 2, &payload(KNOWN, 1));
+    feed(&mut partition, 3, &payload(KNOWN, 2));
+    assert_eq!(waiting(&mut partition), [2]);
+}
+
+#[test]
 fn only_what_counts_is_archived() {
-    let mut partition = Partition::archived_to(NextOffset::START, None, &settings());
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
     feed(&mut partition, 0, &payload(KNOWN, 1));
     feed(&mut partition, 1, &payload(KNOWN, 1));
     feed(&mut partition, 2, &payload(2, 3));
@@ -46,8 +57,12 @@ fn only_what_counts_is_archived() {
 
 #[test]
 fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
-    let mut partition =
-        Partition::archived_to(NextOffset::START, Some(NextOffset::exclusive(2)), &settings());
+    let mut partition = Partition::archived_to(
+        NextOffset::START,
+        Some(NextOffset::exclusive(2)),
+        &settings(),
+        HashSet::new(),
+    );
     let now = Instant::now();
     feed(&mut partition, 0, &payload(KNOWN, 1));
     assert!(!partition.is_due(&limits(), now));
@@ -88,7 +103,7 @@ fn odd_values() -> Vec<Value> {
 /// Whether a record counts must not depend on how much of it is read: combine reads less than the archive.
 #[test]
 fn both_ways_of_reading_agree_on_what_is_valid() {
-    let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings());
+    let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings(), HashSet::new());
     let valid: Value = serde_json::from_slice(&payload(KNOWN, 1)).expect("JSON");
     let fields: Vec<String> = valid.as_object().expect("an object").keys().cloned().collect();
     for (field, odd) in fields.iter().flat_map(|field| odd_values().into_iter().map(move |odd| (field, odd)))
@@ -113,14 +128,14 @@ proptest! {
         lost in any::<bool>(),
     ) {
         let log: Vec<(i64, Vec<u8>)> = (0..).zip(ids.iter().map(|id| payload(KNOWN, *id))).collect();
-        let mut straight = Partition::archived_to(NextOffset::START, None, &settings());
+        let mut straight = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
         log.iter().for_each(|(offset, bytes)| feed(&mut straight, *offset, bytes));
         let expected = waiting(&mut straight);
 
         let (mut archived, mut found) = (NextOffset::START, Vec::new());
         for end in ends.into_iter().chain([log.len()]) {
             let end = i64::try_from(end.min(log.len())).expect("small");
-            let mut partition = Partition::archived_to(archived, None, &settings());
+            let mut partition = Partition::archived_to(archived, None, &settings(), HashSet::new());
             let from = usize::try_from(partition.reached().get()).expect("not negative");
             for (offset, bytes) in log[from..].iter().take_while(|(offset, _)| *offset < end) {
                 feed(&mut partition, *offset, bytes);
