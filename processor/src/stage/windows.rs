@@ -190,22 +190,29 @@ impl Worker<'_> {
     /// Rebuilds the windows of a partition from the log: their states, and what was already emitted of them.
     fn restore(&mut self, number: i32) -> Result<(), StageError> {
         let (next, metadata) = self.client.committed(number)?;
-        let (_, aggregates_end) = self
+        let (aggregates_low, aggregates_end) = self
             .client
             .consumer
             .fetch_watermarks(&self.aggregates, number, WATERMARKS_TIMEOUT)
             .map_err(StageError::kafka("asking for the end of the aggregates"))?;
         let mut windows = Windows::new(self.components.plan.clone(), self.settings);
         let newest = self.channel.newest(self.components, self.client, number)?;
+        // Also where something was told: it may not be readable yet where its rows are.
+        let aggregates = Range {
+            topic: &self.aggregates,
+            partition: number,
+            from: NextOffset::exclusive(aggregates_low),
+            to: NextOffset::exclusive(aggregates_end),
+        };
+        let told = Told::resume(newest.as_ref(), self.channel.rows_end(self.components, aggregates)?);
         if next > NextOffset::START {
             let checkpoint = Checkpoint::decode(&metadata)
                 .map_err(|source| StageError::Checkpoint { partition: number, source })?;
             windows.resume(&checkpoint, next.get());
-            newest.iter().for_each(|told| windows.restore_progress(&told.sources));
+            newest.iter().for_each(|newest| windows.restore_progress(&newest.sources));
             self.restore_states(number, &checkpoint, next, &mut windows)?;
             self.restore_rows(number, &checkpoint, aggregates_end, &mut windows)?;
         }
-        let told = Told::resume(newest, aggregates_end);
         let partition =
             Partition { windows, committed: next.get(), committed_at: Instant::now(), aggregates_end, told };
         self.partitions.insert(number, partition);
@@ -299,7 +306,7 @@ impl Partition {
         });
         client.begin([])?;
         if !rows.is_empty() {
-            self.told.rows_end(client.append(records)?);
+            self.told.appended(client.append(records)?);
         }
         channel.tell(client, &self.told.progress(number, channel, &self.windows))?;
         client.commit(&offsets)?;

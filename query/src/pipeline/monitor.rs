@@ -13,11 +13,13 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked at for Prometheus.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How long the database may take to say how far the sink is.
+const SINK_LIMIT: Duration = Duration::from_secs(1);
 /// Who asks gets an answer that is no older.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
@@ -25,8 +27,6 @@ const FRESH_FOR: Duration = Duration::from_millis(500);
 pub enum Error {
     #[error("asking for the offsets that the processor has committed")]
     Groups(#[from] KafkaError),
-    #[error("asking how far the sink is")]
-    Sink(#[from] sqlx::Error),
     #[error("asking for offsets panicked")]
     Panicked(#[from] tokio::task::JoinError),
     #[error("the topic is not known yet: no broker has answered")]
@@ -79,6 +79,15 @@ impl Monitor {
         }
     }
 
+    /// While the database is away the sink stands still: where it was seen last is where it is.
+    async fn ask_sink(&self) {
+        match timeout(SINK_LIMIT, self.waits.stored.refresh(FRESH_FOR)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the database does not say how far the sink is"),
+            Err(_) => tracing::debug!("the database does not say in time how far the sink is"),
+        }
+    }
+
     async fn look_now(&self) -> Result<Pipeline, Error> {
         let ends = self.waits.positions.ends();
         let partitions = i32::try_from(ends.len()).unwrap_or(0);
@@ -90,7 +99,7 @@ impl Monitor {
             Ok((groups.combine.committed(partitions)?, groups.archive.committed(partitions)?))
         });
         let (combine, archive) = asked.await??;
-        self.waits.stored.refresh(FRESH_FOR).await?;
+        self.ask_sink().await;
         Ok(Pipeline::of(&Parts {
             topic: self.waits.brokers.topic(),
             ends: &ends,

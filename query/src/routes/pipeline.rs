@@ -8,7 +8,7 @@ use crate::pipeline::{
 };
 use axum::{Json, extract::State};
 use millrace_tenancy::{
-    Directory, Error as StoreError,
+    Directory,
     http::{ApiError, ApiKey},
 };
 use std::{sync::Arc, time::Duration};
@@ -28,7 +28,6 @@ pub async fn show(
 
 fn refused(error: Error) -> ApiError {
     match error {
-        Error::Sink(source) => StoreError::Database { doing: "asking how far the sink is", source }.into(),
         Error::Groups(_) | Error::NoTopic => {
             ApiError::unavailable("The log is not available", Duration::from_secs(1)).caused_by(error)
         }

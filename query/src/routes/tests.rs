@@ -64,10 +64,18 @@ async fn get(world: &World, path: &str, key: Option<&str>) -> String {
 async fn every_route_wants_a_key() {
     let world = world();
     let missing = r#"401 None {"code":401,"error":"Missing Authorization header"}"#;
-    let paths = ["/services", "/aggregations", "/metrics", "/ws"].map(|route| format!("{WORKSPACE}{route}"));
-    for path in paths.iter().map(String::as_str).chain(["/api/v1/workspaces"]) {
+    let paths = ["/services", "/aggregations", "/metrics", "/ws", "/dead-letters"];
+    let paths = paths.map(|route| format!("{WORKSPACE}{route}"));
+    let others = ["/api/v1/workspaces", "/api/v1/pipeline", "/api/v1/dead-letters"];
+    for path in paths.iter().map(String::as_str).chain(others) {
         assert_eq!(get(&world, path, None).await, missing, "{path}");
         assert_eq!(get(&world, path, Some("bearer key")).await, missing, "{path}");
+    }
+    for path in [format!("{WORKSPACE}/dead-letters/replay"), "/api/v1/dead-letters/replay".to_owned()] {
+        let order = HttpRequest::post(path).header(header::CONTENT_TYPE, "application/json");
+        let order = order.body(Body::from(r#"{"filter":{}}"#)).expect("a request");
+        let response = world.service.router().oneshot(order).await.expect("infallible");
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
     let path = format!("{WORKSPACE}/metrics?api_key=key");
     assert_eq!(get(&world, &path, None).await, missing, "only a socket takes the key from the URL");

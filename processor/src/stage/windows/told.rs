@@ -10,7 +10,7 @@ use millrace_schemas::progress::{Progress, Source, VERSION};
 use rdkafka::{Message as _, consumer::Consumer as _, producer::BaseRecord};
 use std::time::Duration;
 
-/// How many offsets of the topic are read back for the newest record of a partition: a commit takes two, and where the
+/// How many offsets are read back for the newest record of a partition: a commit takes two and its rows, and where the
 /// topic has fewer partitions than `partials`, several share one.
 const READ_BACK: i64 = 2_000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +55,21 @@ impl Channel {
         Ok(newest)
     }
 
+    /// One past the newest row within the bounds of an aggregates partition; `None` if it lies too far back.
+    pub(super) fn rows_end(
+        &self,
+        components: &Components,
+        bounds: Range<'_>,
+    ) -> Result<Option<i64>, StageError> {
+        let from = bounds.from.max(NextOffset::exclusive(bounds.to.get() - READ_BACK));
+        let mut rows_end = (from == bounds.from).then_some(0);
+        range::read(&components.log, Range { from, ..bounds }, &components.shutdown, |row| {
+            rows_end = Some(NextOffset::after(row.offset()).get());
+            Ok(())
+        })?;
+        Ok(rows_end)
+    }
+
     /// Within the open transaction.
     pub(super) fn tell(&self, client: &Client, progress: &Progress) -> Result<(), StageError> {
         let payload = serde_json::to_vec(progress).expect("progress is plain data: numbers and times");
@@ -72,13 +87,10 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// `aggregates_end` is where the partition of the rows ends, or before.
-    pub(super) fn resume(newest: Option<Progress>, aggregates_end: i64) -> Self {
-        let rows_end = match newest {
-            Some(progress) => progress.aggregates,
-            None => (aggregates_end == 0).then_some(0),
-        };
-        Self { sources: Vec::new(), rows_end }
+    /// `rows_end` is one past the newest row that can be read.
+    pub(super) fn resume(newest: Option<&Progress>, rows_end: Option<i64>) -> Self {
+        let told = newest.and_then(|progress| progress.aggregates);
+        Self { sources: Vec::new(), rows_end: told.max(rows_end) }
     }
 
     pub(super) fn differs_from(&self, sources: &[Option<Source>]) -> bool {
@@ -86,7 +98,7 @@ impl Told {
     }
 
     /// Rows have been appended up to here.
-    pub(super) fn rows_end(&mut self, end: NextOffset) {
+    pub(super) fn appended(&mut self, end: NextOffset) {
         self.rows_end = Some(end.get());
     }
 
