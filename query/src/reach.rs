@@ -78,11 +78,6 @@ impl Reach {
         least(&self.partitions(), |partition| partition.source(source)?.emitted)
     }
 
-    /// The same of what the windows have taken in.
-    pub fn taken(&self, source: i32) -> Option<i64> {
-        least(&self.partitions(), |partition| partition.source(source)?.taken)
-    }
-
     pub fn has_stored(&self, token: &CommitToken) -> bool {
         token.next.iter().all(|(source, next)| self.stored(*source) >= Some(*next))
     }

@@ -1,7 +1,8 @@
 //! Read your write: the token of an ingest answer holds an answer back until the windows contain the records.
 
 use crate::harness::{
-    ADMIN_KEY, Api, DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, metric, until,
+    ADMIN_KEY, Api, DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, metric,
+    until,
 };
 use anyhow::{Context as _, Result, ensure};
 use millrace_schemas::CommitToken;
@@ -101,6 +102,35 @@ async fn what_is_not_contained_is_202_and_restarts_change_nothing() -> Result<()
     let _processor = installation.start("processor", &[]).await?;
     ensure!(counted_after(&query.api(ADMIN_KEY), &more).await? == 3, "with the next processor");
     ensure!(counted_after(&query.api(ADMIN_KEY), &token).await? == 3, "the old token still holds");
+    Ok(())
+}
+
+/// Partitions move between processors, some of which die; no answer is early.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_hold_while_processors_come_and_go() -> Result<()> {
+    let installation = Installation::create("token_rebalance").await?;
+    let edge = installation.start("ingest", &[]).await?;
+    let query = installation.start("query", &[]).await?;
+    let (edge, api) = (edge.api(ADMIN_KEY), query.api(ADMIN_KEY));
+    let processor = |name| installation.launch("processor", &["--instance-id", name]);
+    let mut first = Some(processor("first")?);
+    let mut second = None;
+    let mut expected = 0;
+    for round in 0..8 {
+        let records: Vec<Value> = (0..100).map(|_| metric("select 'mine'")).collect();
+        let token = ingest(&edge, &records).await?;
+        expected += 100;
+        match round {
+            1 => second = Some(processor("second")?),
+            3 => first.take().map_or(Ok(()), Process::kill)?,
+            5 => first = Some(processor("first")?),
+            6 => second.take().map_or(Ok(()), Process::kill)?,
+            _ => {}
+        }
+        let counted = counted_after(&api, &token).await?;
+        ensure!(counted == expected, "round {round}: {counted} are counted, {expected} were ingested before");
+    }
+    drop(first);
     Ok(())
 }
 

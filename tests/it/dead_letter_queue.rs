@@ -71,7 +71,8 @@ async fn what_came_before_its_workspace_is_counted_once_after_a_replay_and_a_res
     produce(&installation, &records).await?;
     let letters = listed(&admin, "/api/v1/dead-letters?reason=unknown_workspace", 2).await?;
     ensure!(letters[0]["workspace_id"] == latecomer.workspace.to_string(), "{}", letters[0]);
-    ensure!(letters[1]["value"]["text"] == records[0].to_string(), "the bytes: {}", letters[1]);
+    let sent = records[0].to_string();
+    ensure!(letters[1]["value"]["text"] == sent, "the bytes: {}", letters[1]);
     ensure!(
         letters[1]["source"]["offset"] == 0 && letters[1]["source"]["time"].is_string(),
         "{}",
