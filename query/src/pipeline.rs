@@ -126,11 +126,14 @@ fn partition(
     end: End,
     (max_event_time, watermark): (Option<EventTime>, Watermark),
 ) -> Partition {
+    // Nobody commits anything of a partition that never had a record.
+    let committed =
+        |committed: &Committed| committed.get(&number).copied().or_else(|| (end.offset == 0).then_some(0));
     let reached = Stages {
-        combine: parts.combine.get(&number).copied(),
+        combine: committed(parts.combine),
         windows: parts.reach.emitted(number),
         sink: parts.reach.stored(number),
-        archive: parts.archive.get(&number).copied(),
+        archive: committed(parts.archive),
     };
     let lag = |reached: Option<i64>| reached.map(|reached| (end.offset - reached).max(0));
     Partition {
