@@ -78,6 +78,13 @@ impl Api {
         let topic = self.topics.get(topic).ok_or(ResponseError::UnknownTopicOrPartition)?;
         nth(&topic.partitions, index).ok_or(ResponseError::UnknownTopicOrPartition)
     }
+
+    /// Waits until clients may be told of what they were acknowledged.
+    async fn settled(&self, topic: &str, index: i32) {
+        if let Ok(log) = self.partition(topic, index) {
+            log.settled().await;
+        }
+    }
 }
 
 fn nth(partitions: &[Arc<PartitionLog>], index: i32) -> Option<Arc<PartitionLog>> {

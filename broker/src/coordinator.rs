@@ -7,6 +7,7 @@ mod event;
 mod group;
 mod journal;
 mod offsets;
+mod recovery;
 mod requests;
 mod state;
 #[cfg(test)]
@@ -26,7 +27,11 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
-use tokio::{sync::Notify, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use transaction::Producer;
 
 /// Who asks.
@@ -56,6 +61,8 @@ struct Shared {
     appending: RwLock<()>,
     /// The timer has a reason to look again.
     wake: Notify,
+    /// Why the coordinator can't go on.
+    failure: watch::Sender<Option<String>>,
     started: Instant,
     started_ms: i64,
 }
@@ -70,18 +77,19 @@ impl Coordinator {
             Error::io("writing", &folder.join(journal::FILE_NAME))(io::Error::other(error))
         };
         state.align(&topics).map_err(unwritten)?;
-        timing::recover(&mut state, &topics, started_ms);
+        recovery::recover(&mut state, &topics, started_ms).map_err(unwritten)?;
         let shared = Shared {
             state: Mutex::new(state),
             topics,
             appending: RwLock::default(),
             wake: Notify::new(),
+            failure: watch::Sender::new(None),
             started: Instant::now(),
             started_ms,
         };
         let coordinator = Arc::new(Self { shared: Arc::new(shared), tasks: Mutex::default() });
         let timer = timing::run(Arc::downgrade(&coordinator), Arc::clone(&coordinator.shared));
-        coordinator.tasks().spawn(timer);
+        coordinator.spawn(timer);
         Ok(coordinator)
     }
 
@@ -112,11 +120,30 @@ impl Coordinator {
         }
     }
 
+    /// Resolves when the coordinator can't go on: why.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.shared.failure.subscribe();
+        let failed = failure.wait_for(Option::is_some).await;
+        failed.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+    }
+
+    /// Runs a task until `close`; a panic in it ends the coordinator.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let alarm = Alarm(Arc::clone(&self.shared));
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let _alarm = alarm;
+            task.await;
+        });
+    }
+
     /// Answers those that wait, then syncs and closes the journal.
     pub async fn close(&self) -> Result<(), Error> {
         let mut tasks = std::mem::take(&mut *self.tasks());
         tasks.shutdown().await;
-        let mut state = self.shared.state();
+        // Also after a panic: what is in the file is as good as at a crash.
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.release();
         state.ledger.journal.close()
     }
@@ -128,7 +155,18 @@ impl Coordinator {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|_| {
+            self.fail("a thread panicked while it changed groups or transactions".to_owned());
+            panic!("a thread panicked while it changed groups or transactions: they can't be trusted")
+        })
+    }
+
+    fn fail(&self, reason: String) {
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(reason);
+            is_first
+        });
     }
 
     /// Time that never jumps while the process runs, so that a clock that is set ends no session.
@@ -143,6 +181,17 @@ impl Shared {
             || state.ledger.journal.is_worth_rewriting()
         {
             self.wake.notify_one();
+        }
+    }
+}
+
+/// Tells when the task that holds it panics.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a task of the coordinator panicked".to_owned());
         }
     }
 }

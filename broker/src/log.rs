@@ -82,7 +82,7 @@ pub struct Bounds {
     pub log_start: i64,
     /// Before it every transaction is decided.
     pub last_stable: i64,
-    /// Before it records are shown: with `--log-fsync always` what is on the disk, else the end.
+    /// Before it records are shown: what is on the disk, with `--log-fsync os` the end.
     pub high_watermark: i64,
     /// The offset that the next record gets.
     pub log_end: i64,
@@ -183,7 +183,12 @@ impl PartitionLog {
     /// Opens or makes the log in `folder`: truncates a torn tail, rebuilds what is missing.
     pub fn open(folder: PathBuf, config: LogConfig, syncer: Arc<Syncer>, now_ms: i64) -> Result<Self, Error> {
         let found = recovery::recover(&folder, now_ms)?;
-        let maintenance = Maintenance { saved: found.saved, expired_ms: now_ms, compact_after_ms: i64::MIN };
+        let maintenance = Maintenance {
+            saved: found.saved,
+            expired_ms: now_ms,
+            compact_after_ms: i64::MIN,
+            ..Maintenance::default()
+        };
         let cleaned_until = Mutex::new(found.cleaned_until);
         let log_end = found.log_end;
         let inner = Inner {
@@ -249,6 +254,14 @@ impl PartitionLog {
 
     pub fn bounds(&self) -> Bounds {
         self.core.lock().bounds()
+    }
+
+    /// Resolves when all that was acknowledged before is shown, or never will be: who has written asks for the end.
+    pub async fn settled(&self) {
+        let end = self.core.lock().log_end.cast_unsigned();
+        if let Err(refused) = self.core.target.forced(end).wait().await {
+            tracing::debug!(%refused, "what was acknowledged is not shown");
+        }
     }
 
     /// Wakes long polls: changes with high watermark and last stable offset.

@@ -31,6 +31,8 @@ pub enum Event {
     Opened { pipe: Arc<Pipe>, greeting: Vec<u8> },
     /// It crashed; another one will be opened.
     Crashed,
+    /// It can't be opened again for want of space on the disk; that is tried until there is some.
+    NoSpace,
     /// It ended in order, as it was asked to: the last event.
     Closed,
     /// It can't be opened, or crashes too often: the last event.

@@ -1,7 +1,7 @@
 //! The store's folder: its lock, its layout and what may be wrong with it. Nothing here opens the database.
 //!
 //! ```text
-//! <folder>/lock            held while a process uses the folder; the kernel drops it when that one dies
+//! <folder>/lock            held while a process, whose number is in it, uses the folder; the kernel drops it with that
 //! <folder>/database/       what oliphaunt-wasix owns: a descriptor and PostgreSQL's `pgdata`
 //! <folder>/beginning       there while the first start isn't complete: what is there may be deleted
 //! <folder>/.s.PGSQL.5432   the socket, unless its path would be too long
@@ -14,13 +14,16 @@ pub use socket::SocketFolder;
 use crate::Error;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The major version of the embedded PostgreSQL; its folders don't fit another one.
 const POSTGRES_MAJOR: &str = "18";
+/// With less than this on its disk PostgreSQL can't go on: two files of its write-ahead log.
+const SPACE_MIN: u64 = 32 << 20;
 
 #[derive(Debug)]
 pub struct Folder {
@@ -43,7 +46,8 @@ impl Log {
 impl Folder {
     /// Creates the folder where it is missing, locks it, and refuses it where it can't be ours.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let unwritable = |source| Error::Unwritable { folder: path.to_owned(), source };
+        let unwritable =
+            |source: io::Error| Error::Unwritable { folder: path.to_owned(), source: source.into() };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| full(path, error))?;
         let path = &path.canonicalize().map_err(unwritable)?;
         refuse_foreign(path)?;
@@ -57,6 +61,14 @@ impl Folder {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its disk has too little space, or too few files, left for a database.
+    pub fn is_full(&self) -> bool {
+        rustix::fs::statvfs(&self.path).is_ok_and(|disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) < SPACE_MIN
+                || (disk.f_files > 0 && disk.f_favail == 0)
+        })
     }
 
     /// What the embedded database owns.
@@ -111,7 +123,7 @@ impl Folder {
     }
 
     fn unwritable(&self, source: io::Error) -> Error {
-        Error::Unwritable { folder: self.path.clone(), source }
+        Error::Unwritable { folder: self.path.clone(), source: source.into() }
     }
 }
 
@@ -123,8 +135,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
         tracing::warn!(folder = %folder.display(), version = found.trim(), "this is the data folder of another PostgreSQL");
         return Err(Error::Foreign { folder });
     }
-    let mut entries =
-        fs::read_dir(path).map_err(|source| Error::Unwritable { folder: path.to_owned(), source })?;
+    let mut entries = fs::read_dir(path)
+        .map_err(|source| Error::Unwritable { folder: path.to_owned(), source: source.into() })?;
     match entries.next() {
         Some(_) if !path.join("lock").exists() => Err(Error::Foreign { folder: path.to_owned() }),
         _ => Ok(()),
@@ -142,19 +154,35 @@ fn lock(path: &Path) -> Result<File, Error> {
         .open(path.join("lock"))
         .map_err(|error| full(path, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::Unwritable { folder: path.to_owned(), source }),
+        Ok(()) => {
+            if let Err(error) = sign(&file) {
+                tracing::debug!(%error, "the lock does not say whose it is"); // on a full disk; it locks all the same
+            }
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let text = io::read_to_string(&file).unwrap_or_default();
+            Err(Error::InUse { folder: path.to_owned(), pid: text.trim().parse().ok() })
+        }
+        Err(TryLockError::Error(source)) => {
+            Err(Error::Unwritable { folder: path.to_owned(), source: source.into() })
+        }
     }
+}
+
+/// Writes whose lock it is into it.
+fn sign(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
 }
 
 fn full(path: &Path, error: io::Error) -> Error {
     let folder = path.to_owned();
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::DiskFull { folder, source: Box::new(error) }
+            Error::DiskFull { folder, source: Arc::new(error) }
         }
-        _ => Error::Unwritable { folder, source: error },
+        _ => Error::Unwritable { folder, source: error.into() },
     }
 }
 

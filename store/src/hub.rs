@@ -6,20 +6,24 @@ use crate::{
     session::Wanted,
     settings::Settings,
     turn::{Turn, Turns},
-    wire::Frame,
+    wire::{self, Frame},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// News that may wait for a connection; one that missed some and listens is ended.
 const NEWS_MAX: usize = 1024;
+const MINUTE: Duration = Duration::from_secs(60);
+/// The answer to everybody until there is room on the disk.
+pub const FULL: &str = "the disk of the embedded database is full: make room, it goes on by itself";
 /// Sets of start-up settings whose meaning is remembered.
 const GREETINGS_MAX: usize = 64;
 
@@ -32,8 +36,26 @@ pub enum News {
     ListenAgain,
     /// The store closes: end, once no transaction is open.
     Drain,
+    /// There is no backend for want of space on the disk.
+    Full,
     /// End now.
     End { reason: &'static str },
+}
+
+/// What may be told once a minute.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    /// Whether it may be told now; then it is taken as told.
+    pub fn is_due(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|told| told.elapsed() >= MINUTE);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +78,8 @@ pub struct Hub {
     next_client: AtomicU32,
     /// Rises when somebody drops the prepared statements of all.
     statements_dropped: AtomicU64,
+    full: AtomicBool,
+    full_told: Pace,
     greetings: Mutex<HashMap<Wanted, BTreeMap<String, String>>>,
 }
 
@@ -69,6 +93,8 @@ impl Hub {
             clients: TaskTracker::new(),
             next_client: AtomicU32::new(1),
             statements_dropped: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            full_told: Pace::default(),
             greetings: Mutex::default(),
         })
     }
@@ -81,6 +107,27 @@ impl Hub {
     pub fn tell(&self, news: News) {
         if self.news.send(news).is_err() {
             tracing::trace!("no connection to tell");
+        }
+    }
+
+    /// Whether there is no backend for want of space on the disk.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+        if full {
+            self.tell(News::Full);
+        }
+    }
+
+    /// A client got this error: of a full disk, the operator should hear too.
+    pub fn note_error(&self, frame: &Frame) {
+        let code = wire::field(frame, b'C').unwrap_or_default();
+        if ["53100", "58030"].contains(&code.as_str()) && self.full_told.is_due() {
+            let message = wire::field(frame, b'M').unwrap_or_default();
+            tracing::warn!(code, message, "a statement failed for want of space, or by a fault of the disk");
         }
     }
 
@@ -118,5 +165,19 @@ impl Hub {
             backend.settle(self.settings.times.discarding).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_once_a_minute() {
+        let pace = Pace::default();
+        assert!(pace.is_due());
+        assert!(!pace.is_due());
+        let long_ago = Pace(Mutex::new(Instant::now().checked_sub(MINUTE)));
+        assert!(long_ago.is_due());
     }
 }

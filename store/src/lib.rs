@@ -6,7 +6,8 @@
 //! - There is **one** backend: connections take turns, each for the length of a transaction. Never hold a transaction
 //!   while waiting for another connection. A transaction that idles is ended ([`Times::idle_in_transaction`]).
 //! - A running statement can't be stopped: `statement_timeout` and cancellations have no effect; clients limit their own
-//!   waiting. Only an answer that nobody reads is cut off, if need be by restarting the backend.
+//!   waiting. Only an answer that nobody reads is cut off, if need be by restarting the backend. [`Store::close`] leaves
+//!   such a statement behind; it ends with the process.
 //! - All share one session. Start-up settings, and those that the backend reports (`TimeZone`, `search_path`, …), are
 //!   kept per client; other settings last until another client's turn. Temporary tables, SQL's `PREPARE` and cursors
 //!   `WITH HOLD` are everybody's. An advisory lock of the session keeps the backend until it is given back.

@@ -107,7 +107,11 @@ impl Pipe {
     }
 
     fn set_fate(&self, fate: Fate) {
-        self.state().fate = fate;
+        let mut state = self.state();
+        if state.fate != Fate::Cut {
+            state.fate = fate;
+        }
+        drop(state);
         self.backend.notify_one();
     }
 

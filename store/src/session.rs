@@ -7,7 +7,6 @@ mod settings;
 mod tests;
 
 pub use listen::{Listening, quote_identifier};
-use settings::Lock;
 pub use settings::{Applied, Wanted};
 
 use crate::{
@@ -27,6 +26,17 @@ pub enum SessionError {
     Statements(usize),
 }
 
+/// A client's advisory locks of its session. As all have one session, they would exclude nobody: so it keeps the backend
+/// until it gives them back.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    #[default]
+    None,
+    /// A statement named them: whether one is held is to be asked when it is done.
+    Named,
+    Held,
+}
+
 /// One client's own things.
 #[derive(Debug)]
 pub struct Session {
@@ -39,16 +49,20 @@ pub struct Session {
     pub listening: Listening,
     /// The client ran something that changes settings in a way that only its text shows.
     pub changes_settings: bool,
-    /// The client took an advisory lock of its session. As all have one session, it would exclude nobody: so it keeps
-    /// the backend until it gives the lock back.
-    pub locked: bool,
+    pub lock: Lock,
+    /// The backend refused something since [`Self::settled`], and so may have skipped a `Close`.
+    pub failed: bool,
+    /// Our numbers of statements whose `Close` is under way.
+    closing: Vec<u64>,
+    /// The same, where it may have been skipped: they are closed once more.
+    left: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Statement {
     /// In our name for it.
     number: u64,
-    lock: Option<Lock>,
+    names_locks: bool,
 }
 
 impl Session {
@@ -61,7 +75,10 @@ impl Session {
             wanted,
             listening: Listening::default(),
             changes_settings: false,
-            locked: false,
+            lock: Lock::None,
+            failed: false,
+            closing: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -79,7 +96,7 @@ impl Session {
             b'Q' => {
                 let sql = frame.name_and_rest(0)?.0;
                 self.read(sql);
-                self.lock(Lock::of(sql));
+                self.note_locks(settings::names_locks(sql));
                 out.put_slice(frame.bytes());
             }
             b'D' | b'C' | b'E' | b'F' | b'H' | b'S' | b'd' | b'c' | b'f' => out.put_slice(frame.bytes()),
@@ -92,16 +109,28 @@ impl Session {
     /// Forgets all statements: the backend has none any more.
     pub fn forget_statements(&mut self) {
         self.statements.clear();
+        self.closing.clear();
+        self.left.clear();
+    }
+
+    /// Everything that was sent is answered.
+    pub fn settled(&mut self) {
+        if std::mem::take(&mut self.failed) {
+            self.left.append(&mut self.closing);
+        }
+        self.closing.clear();
     }
 
     pub fn has_statements(&self) -> bool {
-        !self.statements.is_empty()
+        !(self.statements.is_empty() && self.closing.is_empty() && self.left.is_empty())
     }
 
     /// Closes everything that the client left in the backend.
     pub fn close_all(&mut self, out: &mut BytesMut) {
-        for (_, statement) in std::mem::take(&mut self.statements) {
-            put_close(out, self.wire_name(statement.number).as_bytes());
+        let statements = std::mem::take(&mut self.statements).into_values().map(|statement| statement.number);
+        let numbers: Vec<u64> = statements.chain(self.closing.drain(..)).chain(self.left.drain(..)).collect();
+        for number in numbers {
+            put_close(out, self.wire_name(number).as_bytes());
         }
     }
 
@@ -116,15 +145,18 @@ impl Session {
         let (name, rest) = frame.name_and_rest(0)?;
         let sql = crate::wire::split_zero(rest).map_or(&[][..], |(sql, _)| sql);
         self.read(sql);
-        if let Some(old) = self.statements.remove(name) {
-            put_close(out, self.wire_name(old.number).as_bytes());
+        let old = self.statements.remove(name).map(|statement| statement.number);
+        for number in std::mem::take(&mut self.left).into_iter().chain(old) {
+            put_close(out, self.wire_name(number).as_bytes());
             exchange.sent_own_close();
+            self.closing.push(number);
         }
         if self.statements.len() >= self.statements_max {
             return Err(SessionError::Statements(self.statements_max));
         }
         self.next += 1;
-        self.statements.insert(name.to_vec(), Statement { number: self.next, lock: Lock::of(sql) });
+        let statement = Statement { number: self.next, names_locks: settings::names_locks(sql) };
+        self.statements.insert(name.to_vec(), statement);
         let wire_name = self.wire_name(self.next);
         put_frame(out, b'P', |out| {
             put_text(out, wire_name.as_bytes());
@@ -137,7 +169,7 @@ impl Session {
         let (portal, rest) = frame.name_and_rest(0)?;
         let (name, _) = frame.name_and_rest(portal.len() + 1)?;
         let rest = &rest[name.len() + 1..];
-        self.lock(self.statements.get(name).and_then(|statement| statement.lock));
+        self.note_locks(self.statements.get(name).is_some_and(|statement| statement.names_locks));
         let name = self.translated(name);
         put_frame(out, b'B', |out| {
             put_text(out, portal);
@@ -152,7 +184,7 @@ impl Session {
         let (name, _) = frame.name_and_rest(1)?;
         let translated = self.translated(name);
         if frame.tag() == b'C' {
-            self.statements.remove(name);
+            self.closing.extend(self.statements.remove(name).map(|statement| statement.number));
         }
         put_frame(out, frame.tag(), |out| {
             out.put_u8(b'S');
@@ -175,8 +207,10 @@ impl Session {
         format!("millrace_{:x}_{number:x}", self.client)
     }
 
-    fn lock(&mut self, lock: Option<Lock>) {
-        self.locked = lock.map_or(self.locked, |lock| lock == Lock::Taken);
+    fn note_locks(&mut self, named: bool) {
+        if named {
+            self.lock = Lock::Named;
+        }
     }
 
     /// Notes what only the text of a query shows.

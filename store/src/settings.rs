@@ -42,6 +42,7 @@ pub struct Limits {
     /// Megabytes of write-ahead log after which a `CHECKPOINT` runs out of turn, so that the log can't fill the disk.
     pub log_megabytes: u64,
     /// Crashes of the backend in one hour after which the store gives up: [`crate::Store::ended`] resolves.
+    /// On a full disk it doesn't: it waits for room, and everybody gets FATAL 53100 meanwhile.
     pub crashes: usize,
 }
 
@@ -75,7 +76,7 @@ pub struct Times {
     pub reading: Duration,
     /// For how long the rest of an answer that nobody wants is read, before the backend is restarted to end it.
     pub discarding: Duration,
-    /// What [`crate::Store::close`] grants to the running transaction.
+    /// What [`crate::Store::close`] grants to the running transaction; one that goes on a second longer is left behind.
     pub closing: Duration,
 }
 

@@ -5,7 +5,7 @@ use crate::{
     backend::Backend,
     engine::{self, Event},
     folder::{Folder, SocketFolder},
-    hub::{Hub, News},
+    hub::{Hub, News, TurnError},
     maintenance, relay,
     schedule::Priority,
     session::Wanted,
@@ -17,15 +17,17 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
+    sync::{mpsc, watch},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
-/// For the last checkpoint and the end of the backend.
-const END_MAX: Duration = Duration::from_secs(60);
+/// For the last checkpoint, and for the end of the backend.
+const END_MAX: Duration = Duration::from_secs(10);
 /// For connections to take their last message once the store closes.
-const FAREWELL: Duration = Duration::from_secs(6);
+const FAREWELL: Duration = Duration::from_millis(500);
+/// For the backend to be free after the time for the running transaction.
+const FREE: Duration = Duration::from_secs(1);
 
 /// An embedded PostgreSQL with a socket. Dropped instead of closed, it ends in the background and loses nothing that
 /// was committed.
@@ -34,8 +36,7 @@ pub struct Store {
     hub: Arc<Hub>,
     socket: SocketFolder,
     pipe: Current,
-    ended: oneshot::Receiver<Error>,
-    end: Option<Error>,
+    ended: watch::Receiver<Option<Error>>,
     tasks: TaskTracker,
 }
 
@@ -55,8 +56,8 @@ impl Store {
         let log = folder.log();
         let socket = SocketFolder::choose(folder.path())?;
         let (says, mut events) = engine::events();
-        engine::start(folder, settings.limits.crashes, says)?;
         let hub = Hub::new(settings);
+        engine::start(folder, hub.settings.limits.crashes, says, hub.closing.clone())?;
         let pipe = Current::default();
         match events.recv().await {
             Some(Event::Failed(error)) => return Err(error),
@@ -64,12 +65,12 @@ impl Store {
             None => return Err(Error::Closed),
         }
         let listener = socket.listen()?;
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(None);
         let tasks = TaskTracker::new();
         tasks.spawn(look_after(Arc::clone(&hub), Arc::clone(&pipe), events, end));
         tasks.spawn(relay::run(Arc::clone(&hub), listener));
         tasks.spawn(maintenance::run(Arc::clone(&hub), log));
-        Ok(Self { hub, socket, pipe, ended, end: None, tasks })
+        Ok(Self { hub, socket, pipe, ended, tasks })
     }
 
     /// Whether there is an embedded database for this platform.
@@ -88,46 +89,49 @@ impl Store {
         self.socket.path()
     }
 
-    /// Resolves when the store can't go on. May be dropped and called again.
+    /// Resolves when the store can't go on. May be dropped and called again: it says the same.
     pub async fn ended(&mut self) -> Error {
-        if self.end.is_none() {
-            self.end = Some((&mut self.ended).await.unwrap_or(Error::Closed));
-        }
-        self.end.take().unwrap_or(Error::Closed)
+        let ended = self.ended.wait_for(Option::is_some).await;
+        ended.ok().and_then(|error| error.clone()).unwrap_or(Error::Closed)
     }
 
     /// Takes no more connections, lets the running transaction end for a limited time, writes a checkpoint and closes
-    /// the database.
+    /// the database. A store that ended already says why, at once.
+    ///
+    /// A statement that computes can't be stopped: about a second after the limit its thread is left to itself and no
+    /// checkpoint is written, which loses nothing that was committed. The thread ends with the process, or with its
+    /// statement; until then the folder is locked, so that a store can't be started on it again.
     pub async fn close(mut self) -> Result<(), Error> {
         let hub = Arc::clone(&self.hub);
         hub.closing.cancel();
         hub.clients.close();
         hub.tell(News::Drain);
-        if timeout(hub.settings.times.closing, hub.clients.wait()).await.is_err() {
-            hub.tell(News::End { reason: "terminating connection because the store closes" });
-            if timeout(FAREWELL, hub.clients.wait()).await.is_err() {
-                tracing::warn!("connections are left behind as the store closes");
-            }
-        }
-        let checkpoint = timeout(END_MAX, maintenance::checkpoint(&hub, Priority::Own)).await;
+        let checkpoint = tokio::select! {
+            biased;
+            error = self.ended() => return why(error),
+            checkpoint = last_checkpoint(&hub) => checkpoint,
+        };
+        let Some(checkpoint) = checkpoint else {
+            tracing::warn!(
+                "the embedded database is busy and left behind; its next start takes a little longer"
+            );
+            self.crash();
+            return Ok(());
+        };
         self.end_backend();
         match timeout(END_MAX, self.ended()).await {
-            Ok(Error::Closed) => {}
-            Ok(error) => return Err(error),
+            Ok(error) => why(error)?,
             Err(_) => return Err(Error::Hung { doing: "closed" }),
         }
         self.tasks.close();
         self.tasks.wait().await;
-        match checkpoint {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(Error::Refused { doing: "writing the last checkpoint", message: error.to_string() })
-            }
-            Err(_) => Err(Error::Hung { doing: "closed" }),
-        }
+        checkpoint.map_err(|error| Error::Refused {
+            doing: "writing the last checkpoint",
+            message: error.to_string(),
+        })
     }
 
-    /// Ends the backend as a crash would, for tests of what happens then.
+    /// Ends the backend as a crash would, at its next word.
     #[doc(hidden)]
     pub fn crash(&self) {
         if let Some(pipe) = self.current() {
@@ -154,6 +158,32 @@ impl Drop for Store {
     }
 }
 
+/// Why the store ended, unless it was asked to.
+fn why(error: Error) -> Result<(), Error> {
+    match error {
+        Error::Closed => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Lets the connections end and writes what is in memory to the files; none where the backend isn't free in time.
+async fn last_checkpoint(hub: &Arc<Hub>) -> Option<Result<(), TurnError>> {
+    let grace = hub.settings.times.closing;
+    let deadline = Instant::now() + grace + FREE;
+    if timeout(grace, hub.clients.wait()).await.is_err() {
+        hub.tell(News::End { reason: "terminating connection because the store closes" });
+        if timeout(FAREWELL, hub.clients.wait()).await.is_err() {
+            tracing::warn!("connections are left behind as the store closes");
+        }
+    }
+    let turn = timeout_at(deadline, hub.own_turn(Priority::Own)).await.ok()?;
+    let checkpoint = async {
+        turn?.run("CHECKPOINT").await?;
+        Ok::<_, TurnError>(())
+    };
+    timeout(END_MAX, checkpoint).await.ok()
+}
+
 fn percent_encode(byte: u8) -> String {
     match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),
@@ -166,7 +196,7 @@ async fn look_after(
     hub: Arc<Hub>,
     pipe: Current,
     mut events: mpsc::Receiver<Event>,
-    end: oneshot::Sender<Error>,
+    end: watch::Sender<Option<Error>>,
 ) {
     let error = loop {
         match events.recv().await {
@@ -176,8 +206,9 @@ async fn look_after(
         }
     };
     hub.closing.cancel();
+    hub.turns.close();
     hub.tell(News::End { reason: "terminating connection because the embedded database is gone" });
-    if end.send(error).is_err() {
+    if end.send(Some(error)).is_err() {
         tracing::debug!("the store was dropped before its database ended");
     }
 }
@@ -186,6 +217,10 @@ async fn heed(hub: &Arc<Hub>, current: &Current, event: Event) {
     match event {
         Event::Opened { pipe, greeting } => {
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&pipe));
+            if hub.closing.is_cancelled() {
+                pipe.end(); // who closed the store could not end what wasn't there yet
+            }
+            hub.set_full(false);
             let mut backend = Backend::new(pipe, &greeting);
             if backend.until_ready().await.is_ok() {
                 hub.remember_greeting(Wanted::new(), backend.reported.clone());
@@ -197,6 +232,7 @@ async fn heed(hub: &Arc<Hub>, current: &Current, event: Event) {
                 reason: "terminating connection because the embedded database crashed; try again",
             });
         }
+        Event::NoSpace => hub.set_full(true),
         Event::Failed(_) | Event::Closed => {}
     }
 }

@@ -22,12 +22,15 @@ struct State {
     schedule: Schedule,
     backend: Option<Backend>,
     promised: HashMap<Ticket, oneshot::Sender<Backend>>,
+    /// There will be no backend any more.
+    closed: bool,
 }
 
 impl Turns {
     /// No backend yet: everybody waits until [`Self::free`] brings one.
     pub fn new(waiting_max: usize) -> Arc<Self> {
-        let state = State { schedule: Schedule::new(waiting_max), backend: None, promised: HashMap::new() };
+        let schedule = Schedule::new(waiting_max);
+        let state = State { schedule, backend: None, promised: HashMap::new(), closed: false };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -35,8 +38,10 @@ impl Turns {
         let (promise, granted) = oneshot::channel();
         let mut state = self.state();
         let ticket = state.schedule.join(priority)?;
-        state.promised.insert(ticket, promise);
-        state.hand_over();
+        if !state.closed {
+            state.promised.insert(ticket, promise);
+            state.hand_over();
+        }
         drop(state);
         Ok(Waiting { ticket, granted, turns: Arc::clone(self) })
     }
@@ -47,9 +52,21 @@ impl Turns {
             return;
         }
         let mut state = self.state();
+        if state.closed {
+            return;
+        }
         state.backend = Some(backend);
         state.schedule.freed();
         state.hand_over();
+    }
+
+    /// There will be no backend any more: nobody waits for one in vain.
+    pub fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.backend = None;
+        state.schedule.lost();
+        state.promised.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,5 +153,19 @@ impl Drop for Turn {
         if let Some(backend) = self.backend.take() {
             self.turns.free(backend);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_backend_that_never_comes() {
+        let turns = Turns::new(10);
+        let mut before = turns.join(Priority::Client).unwrap();
+        turns.close();
+        assert!(before.turn().await.is_none());
+        assert!(turns.join(Priority::Own).unwrap().turn().await.is_none());
     }
 }

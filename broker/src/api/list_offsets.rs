@@ -25,6 +25,11 @@ const WITH_EPOCH: i16 = 4;
 pub async fn list(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let committed = request.isolation_level == READ_COMMITTED;
     let epoch = if call.version >= WITH_EPOCH { LEADER_EPOCH } else { -1 };
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            call.api.settled(&topic.name, partition.partition_index).await;
+        }
+    }
     let topics = request.topics.into_iter().map(|topic| {
         let answers = topic.partitions.iter().map(|asked| {
             let found = find(&call.api, &topic.name, asked, committed);

@@ -88,6 +88,11 @@ fn grow_one(api: &Api, asked: &CreatePartitionsTopic, validate_only: bool) -> Re
 }
 
 pub async fn delete_records(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            call.api.settled(&topic.name, partition.partition_index).await;
+        }
+    }
     let topics = request.topics.into_iter().map(|topic| {
         let results = topic.partitions.iter().map(|partition| {
             let result =

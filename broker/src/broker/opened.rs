@@ -97,6 +97,7 @@ impl Opened {
             let failure = tokio::select! {
                 () = stop.cancelled() => return,
                 reason = syncer.failed() => Error::Sync { reason },
+                reason = api.coordinator.failed() => failed(reason),
                 reason = maintain(&api.topics) => failed(reason),
             };
             tracing::error!(error = %failure, "the log can't go on");

@@ -55,6 +55,15 @@ async fn a_dropped_one_goes_without_being_waited_for() {
     tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("it goes");
 }
 
+#[tokio::test]
+async fn a_panic_in_a_task_of_the_coordinator_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::start(folder.path(), settings(FREE)).await.expect("it starts");
+    broker.api.coordinator.spawn(async { panic!("as asked") });
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), broker.ended()).await;
+    assert!(ended.expect("it ends").to_string().contains("panicked"));
+}
+
 #[test]
 fn an_advertised_address_has_a_host_and_a_port() {
     let of = |value: &str| advertised(&settings(&["--log-advertise", value]));

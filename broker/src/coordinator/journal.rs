@@ -43,10 +43,10 @@ pub struct Journal {
     syncer: Arc<Syncer>,
     forcing: Forcing,
     len: u64,
-    /// The length after the last rewriting.
+    /// The length after the last rewriting; 0 before the first.
     live: u64,
     rewriting: Option<Rewriting>,
-    /// A failed write could not be taken back: nothing more is written.
+    /// A failed write could not be taken back, or nobody knows which file a power loss leaves: nothing more is written.
     broken: bool,
     buffer: Vec<u8>,
 }
@@ -72,7 +72,8 @@ impl Journal {
             syncer: Arc::clone(syncer),
             forcing: Forcing::new(syncer, len),
             len,
-            live: len,
+            // Not known: the file may have grown for long, so it is rewritten once it is worth it.
+            live: 0,
             rewriting: None,
             broken: false,
             buffer: Vec::new(),
@@ -100,6 +101,10 @@ impl Journal {
     pub fn forced(&self) -> Written {
         let rewriting = self.rewriting.as_ref().and_then(Rewriting::reached);
         Written::forced(&self.syncer, [self.forcing.reached(self.len)].into_iter().chain(rewriting).collect())
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     pub fn close(&self) -> Result<(), Error> {

@@ -155,6 +155,13 @@ impl State {
         of_transactions.map(|(topic, _)| topic.clone()).chain(self.ledger.offsets.topics()).collect()
     }
 
+    /// Resolves when it is on the disk that the transaction before has ended: else, after a power loss, the markers of
+    /// that one would be written again, over records of the next.
+    pub fn settled(&self, id: &str) -> Written {
+        let is_ongoing = self.transactions.get(id).is_some_and(|known| known.is_ongoing());
+        if is_ongoing { Written::default() } else { self.ledger.journal.forced() }
+    }
+
     pub fn record(&mut self, event: Event) -> Result<(), ResponseError> {
         self.ledger.store(&event)?;
         self.transactions.apply(&event);

@@ -1,6 +1,7 @@
 //! The whole coordinator, with topics and a journal in a folder.
 
 mod encoding;
+mod power_loss;
 mod site;
 
 use super::*;
@@ -162,6 +163,22 @@ async fn groups_are_deleted_when_nobody_is_in_them() {
     assert_eq!(coordinator.leave_group(2, leave.with_member_id(site::name(&member))).await.error_code, 0);
     assert_eq!(delete().await, [0, unknown]);
     assert_eq!(site.committed(&coordinator, "g", true).await, (-1, 0));
+}
+
+#[tokio::test]
+async fn a_panic_with_the_state_in_hand_ends_it() {
+    let site = Site::new();
+    let coordinator = site.open();
+    let shared = Arc::clone(&coordinator.shared);
+    let panics = move || {
+        let _state = shared.state();
+        panic!("as asked")
+    };
+    assert!(std::thread::spawn(panics).join().is_err());
+    let shared = Arc::clone(&coordinator.shared);
+    assert!(std::thread::spawn(move || drop(shared.state())).join().is_err(), "it is not used any more");
+    assert!(coordinator.failed().await.contains("panicked"));
+    coordinator.close().await.unwrap();
 }
 
 #[tokio::test]

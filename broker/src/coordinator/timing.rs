@@ -1,7 +1,6 @@
 //! What happens without a request: sessions and transactions that time out, markers, and the rewriting of the journal.
 
-use super::{Coordinator, Shared, event::Turn, journal::Written, state::State, transaction::Transaction};
-use crate::{log::Outcome, topics::Topics};
+use super::{Coordinator, Shared, event::Turn, journal::Written, recovery::write_markers};
 use kafka_protocol::ResponseError;
 use std::{
     sync::{Arc, PoisonError, Weak},
@@ -10,7 +9,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 /// Markers that the disk refused are tried again after this time.
-const RETRY_MS: i64 = 1000;
+pub const RETRY_MS: i64 = 1000;
 
 /// Sleeps until the next deadline, does what is due, and so on.
 pub async fn run(coordinator: Weak<Coordinator>, shared: Arc<Shared>) {
@@ -91,9 +90,7 @@ impl Coordinator {
     ) -> oneshot::Receiver<Result<(), ResponseError>> {
         let (done, finished) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        let mut tasks = self.tasks();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
+        self.spawn(async move {
             let mut result = decided.wait().await;
             for id in ids {
                 // A decision that did not reach the disk stays as it is: nothing is acknowledged any more.
@@ -112,53 +109,6 @@ impl Coordinator {
     }
 }
 
-fn write_markers(
-    topics: &Topics,
-    decided: &Transaction,
-    outcome: Outcome,
-    now_ms: i64,
-) -> Result<Vec<crate::log::Durable>, ResponseError> {
-    let mut durables = Vec::new();
-    for (name, partition) in &decided.partitions {
-        // A topic that was deleted meanwhile has no records to mark.
-        let Some(topic) = topics.get(name) else { continue };
-        let Some(log) =
-            usize::try_from(*partition).ok().and_then(|partition| topic.partitions.get(partition))
-        else {
-            continue;
-        };
-        let marker = log.append_marker(decided.producer_id, decided.epoch, outcome, now_ms);
-        let marker = marker.map_err(|refused| {
-            tracing::warn!(topic = name, partition, %refused, "could not write a transaction marker");
-            refused.error
-        })?;
-        durables.extend(marker.map(|appended| appended.durable));
-    }
-    Ok(durables)
-}
-
-/// At open: ends what was decided. What the disk refuses is tried again later.
-pub fn recover(state: &mut State, topics: &Topics, now_ms: i64) {
-    for id in state.transactions.decided() {
-        let Some(decided) = state.transactions.get(&id).cloned() else { continue };
-        let Some(outcome) = decided.state.decided() else { continue };
-        let marked = write_markers(topics, &decided, outcome, now_ms);
-        // The journal is never synced before the logs that it speaks of.
-        let completed = marked.and_then(|_durables| {
-            state.transactions.completed(&mut Turn { store: &mut state.ledger, now_ms }, &id)
-        });
-        match completed {
-            Ok(()) => {
-                tracing::info!(id, ?outcome, "ended a transaction that was decided before the last stop")
-            }
-            Err(error) => {
-                tracing::warn!(id, %error, "could not end a decided transaction: trying again");
-                state.retry_ms = Some(now_ms + RETRY_MS);
-            }
-        }
-    }
-}
-
 async fn rewrite_if_grown(shared: &Arc<Shared>) {
     let replacement = {
         let mut state = shared.state();
@@ -173,14 +123,19 @@ async fn rewrite_if_grown(shared: &Arc<Shared>) {
             match sync.await {
                 Ok(synced) => synced,
                 Err(error) => {
-                    tracing::error!(%error, "the rewriting of the journal has failed");
+                    shared.fail(format!("the rewriting of the journal: {error}"));
                     return;
                 }
             }
         }
         Err(error) => Err(error),
     };
-    if let Err(error) = shared.state().ledger.journal.finish_rewrite(synced) {
-        tracing::warn!(%error, "could not rewrite the journal: the old one stays");
+    let journal = &mut shared.state().ledger.journal;
+    match journal.finish_rewrite(synced) {
+        Err(error) if journal.is_broken() => {
+            shared.fail(format!("the rewriting of the journal: {}", error.with_cause()));
+        }
+        Err(error) => tracing::warn!(%error, "could not rewrite the journal: the old one stays"),
+        Ok(()) => {}
     }
 }

@@ -99,6 +99,16 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Whether it may have records there that are not decided, or not yet marked.
+    pub fn is_open_in(&self, partition: &Partition) -> bool {
+        let is_open = self.state == State::Ongoing || self.state.decided().is_some();
+        is_open && self.partitions.contains(partition)
+    }
+
+    pub fn is_ongoing(&self) -> bool {
+        self.state == State::Ongoing
+    }
+
     fn deadline_ms(&self) -> Option<i64> {
         (self.state == State::Ongoing).then(|| self.start_ms.saturating_add(i64::from(self.timeout_ms)))
     }
@@ -146,6 +156,11 @@ impl Transactions {
             transaction.start_ms = transaction.start_ms.min(now_ms);
             transaction.updated_ms = transaction.updated_ms.min(now_ms);
         }
+    }
+
+    /// Ids up to `last` are in some log, though the journal may have lost that they were given out.
+    pub fn skip_ids_to(&mut self, last: i64) {
+        self.next_producer_id = self.next_producer_id.max(last + 1);
     }
 
     pub fn snapshot(&self) -> impl Iterator<Item = Event> + '_ {

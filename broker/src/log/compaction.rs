@@ -135,6 +135,17 @@ impl Core {
 
     /// Puts one segment in the place of a group; its size.
     fn rewrite(&self, group: &[Arc<Segment>], filter: &mut Filter<'_>) -> Result<u64, Error> {
+        let rewritten = self.write_cleaned(group, filter);
+        if rewritten.is_err() {
+            let extensions = ["log", "index", "timeindex", "txnindex"].map(|kind| format!("{kind}.cleaned"));
+            extensions
+                .iter()
+                .for_each(|kind| files::discard(&files::named(&self.folder, group[0].base, kind)));
+        }
+        rewritten
+    }
+
+    fn write_cleaned(&self, group: &[Arc<Segment>], filter: &mut Filter<'_>) -> Result<u64, Error> {
         let base = group[0].base;
         let path = files::named(&self.folder, base, "log.cleaned");
         let io = |source| Error::io("writing", &path)(source);

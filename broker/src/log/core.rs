@@ -3,6 +3,7 @@
 use super::{
     Appended, Bounds, Error, LogConfig, Outcome, Refused,
     batch::{self, HEADER, Header},
+    files,
     index::Aborted,
     producers::{Batch, Producers, Verdict},
     segment::{Active, Segment},
@@ -12,6 +13,7 @@ use crate::Fsync;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use std::{
+    collections::VecDeque,
     fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, RwLock},
@@ -42,6 +44,8 @@ pub struct Maintenance {
     /// The segment that the last checkpoint calls active, and its size there.
     pub saved: (i64, u64),
     pub expired_ms: i64,
+    /// Out of the log, but their files are still there.
+    pub removed: VecDeque<Arc<Segment>>,
     /// After a failed compaction.
     pub compact_after_ms: i64,
 }
@@ -179,7 +183,8 @@ impl Core {
             return Err(storage(format!("the batch could not be written: {error}")));
         }
         inner.log_end = header.next_offset();
-        if self.syncer.fsync() != Fsync::Always {
+        // Else `synced` raises it: nobody may act on what a power loss can take.
+        if self.syncer.fsync() == Fsync::Os {
             inner.high_watermark = inner.log_end;
         }
         Ok(self.target.wrote(&inner.active.file, inner.log_end.cast_unsigned()))
@@ -193,16 +198,22 @@ impl Core {
         let sealed = Arc::new(Segment::seal(old, inner.log_end));
         inner.sealed.push(Arc::clone(&sealed));
         inner.unsaved.push(sealed);
-        if inner.unsaved.len() > UNSAVED_MAX {
-            let oldest = &inner.unsaved[inner.unsaved.len() - 1 - UNSAVED_MAX];
-            oldest.save(&self.folder)?;
-        }
+        self.save_oldest(inner);
         // Nobody waits for the folder alone: the new segment's first batch has a later mark.
         drop(self.target.wrote(&Arc::new(folder), inner.log_end.cast_unsigned()));
         Ok(())
     }
 
-    /// What a killed process left to the system is as durable as the settings say before it is shown; so is a new file.
+    /// Not while maintenance is at it, which may be writing the same files. What fails here it tries again.
+    fn save_oldest(&self, inner: &Inner) {
+        let Some(at) = inner.unsaved.len().checked_sub(1 + UNSAVED_MAX) else { return };
+        let Ok(_maintenance) = self.maintenance.try_lock() else { return };
+        if let Err(error) = inner.unsaved[at].save(&self.folder) {
+            tracing::warn!(error = %error.with_cause(), "the index of a segment stays in memory");
+        }
+    }
+
+    /// What a killed process left to the system is on the disk before it is shown; a new file soon is.
     pub fn secure(&self, scanned: u64, is_new: bool) -> Result<(), Error> {
         let (file, end) = {
             let inner = self.lock();
@@ -213,16 +224,11 @@ impl Core {
             let folder = File::open(&self.folder).map_err(Error::io("opening", &self.folder))?;
             drop(self.target.wrote(&Arc::new(folder), end));
         }
-        match self.syncer.fsync() {
-            Fsync::Always if scanned > 0 => {
-                self.target.sync_now(&file).map_err(Error::io("syncing", &self.folder))
-            }
-            Fsync::Within(_) if scanned > 0 => {
-                drop(self.target.wrote(&file, end));
-                Ok(())
-            }
-            Fsync::Always | Fsync::Within(_) | Fsync::Os => Ok(()),
+        if self.syncer.fsync() != Fsync::Os && scanned > 0 {
+            self.target.sync_now(&file).map_err(Error::io("syncing", &self.folder))?;
+            files::sync_folder(&self.folder)?;
         }
+        Ok(())
     }
 
     /// What the disk has up to `end` may be shown.

@@ -38,8 +38,18 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    write_synced(&temporary, bytes)?;
-    rename(&temporary, path)
+    let replaced = write_synced(&temporary, bytes).and_then(|()| rename(&temporary, path));
+    if replaced.is_err() {
+        discard(&temporary);
+    }
+    replaced
+}
+
+/// Removes what is of no use after a failure; what stays is removed at the next start.
+pub fn discard(path: &Path) {
+    if let Err(error) = remove(path) {
+        tracing::warn!(error = %error.with_cause(), "a temporary file stays");
+    }
 }
 
 pub fn rename(from: &Path, to: &Path) -> Result<(), Error> {
@@ -80,6 +90,9 @@ mod tests {
         replace(&path, b"short").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::create_dir_all(folder.path().join("b/c")).unwrap();
+        assert!(replace(&folder.path().join("b"), b"not in the place of a folder").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         remove(&path).and_then(|()| remove(&path)).unwrap();
     }
 }

@@ -90,10 +90,16 @@ impl Core {
                 true => self.aborted_between(from, read.next_offset)?,
                 false => Vec::new(),
             };
-            if self.lock().generation == place.generation {
+            if self.is_current(&place, from) {
                 return Ok(Chunk { records: read.bytes, aborted, bounds });
             }
         }
+    }
+
+    /// Whether nothing was replaced or removed since: else what was found of aborted transactions may lack some.
+    pub(super) fn is_current(&self, place: &Place, from: i64) -> bool {
+        let inner = self.lock();
+        inner.generation == place.generation && from >= inner.log_start
     }
 
     /// None where the files changed meanwhile.

@@ -2,6 +2,7 @@
 
 use super::{
     Error, Refused,
+    checkpoint::Checkpoint,
     core::{Core, Inner, Maintenance, State, storage},
     files,
     recovery::remove_segment,
@@ -25,14 +26,16 @@ impl Core {
     }
 
     fn maintain_open(&self, maintenance: &mut Maintenance, now_ms: i64) -> Result<(), Error> {
-        self.roll_if_due(now_ms)?;
-        self.checkpoint_if_due(maintenance)?;
+        let rolled = self.roll_if_due(now_ms);
+        // Before all that writes: a full disk must come free.
+        let retained = self.retain(maintenance, now_ms);
+        let saved = self.checkpoint_if_due(maintenance);
         if now_ms - maintenance.expired_ms >= EXPIRE_EVERY_MS {
             maintenance.expired_ms = now_ms;
             self.lock().producers.expire(now_ms);
         }
-        self.retain(maintenance, now_ms)?;
-        self.compact_if_due(maintenance, now_ms)
+        let compacted = self.compact_if_due(maintenance, now_ms);
+        rolled.and(retained).and(saved).and(compacted)
     }
 
     fn maintenance(&self) -> MutexGuard<'_, Maintenance> {
@@ -45,20 +48,24 @@ impl Core {
         if inner.active.is_due(&config, now_ms) { self.roll(&mut inner) } else { Ok(()) }
     }
 
-    /// Removes whole segments at the front: those before the start of the log, and those too old or too many.
     fn retain(&self, maintenance: &mut Maintenance, now_ms: i64) -> Result<(), Error> {
+        let forgotten = self.forget(maintenance, now_ms);
+        let removed = self.remove(maintenance);
+        forgotten.and(removed)
+    }
+
+    /// Takes whole segments at the front out of the log: those before its start, and those too old or too many.
+    fn forget(&self, maintenance: &mut Maintenance, now_ms: i64) -> Result<(), Error> {
         let config = self.config();
         let mut inner = self.lock();
         let old = |newest_ms: i64| {
             config.delete
                 && config.retention_ms.is_some_and(|kept_ms| now_ms.saturating_sub(newest_ms) > kept_ms)
         };
-        if inner.active.size > 0
+        let all_old = inner.active.size > 0
             && old(inner.active_newest_ms())
-            && inner.sealed.iter().all(|one| old(one.newest_ms()))
-        {
-            self.roll(&mut inner)?;
-        }
+            && inner.sealed.iter().all(|one| old(one.newest_ms()));
+        let rolled = if all_old { self.roll(&mut inner) } else { Ok(()) };
         let mut spare = match config.retention_bytes.filter(|_| config.delete) {
             Some(kept) => inner.size().saturating_sub(kept),
             None => 0,
@@ -74,38 +81,55 @@ impl Core {
         };
         let count = inner.sealed.iter().take_while(|segment| gone(segment, &inner)).count();
         if count == 0 {
-            return Ok(());
+            return rolled;
         }
         let removed: Vec<Arc<Segment>> = inner.sealed.drain(..count).collect();
         inner.unsaved.retain(|unsaved| !removed.iter().any(|segment| Arc::ptr_eq(segment, unsaved)));
         let start = inner.sealed.first().map_or(inner.active.base, |segment| segment.base);
-        let raised = start > inner.log_start;
         inner.log_start = inner.log_start.max(start);
         self.publish(&inner);
-        drop(inner);
-        self.remove(&removed, raised, maintenance)
+        maintenance.removed.extend(removed);
+        rolled
     }
 
-    /// The start of the log is durable before the files go, so that a hole can't be mistaken for damage.
-    fn remove(
-        &self,
-        removed: &[Arc<Segment>],
-        raised: bool,
-        maintenance: &mut Maintenance,
-    ) -> Result<(), Error> {
-        if raised {
-            let log_start = self.lock().log_start;
-            self.save_start(log_start)?;
-        }
-        // Nor may the checkpoint speak of a segment that is gone.
-        if removed.iter().any(|segment| segment.base >= maintenance.saved.0) {
-            self.checkpoint(maintenance)?;
-        }
-        for segment in removed {
+    /// The start of the log is durable before the files go, so that a hole can't be mistaken for damage. Where it can't be
+    /// written, as on a full disk, each file is surely gone before the next one goes. What fails is tried again.
+    fn remove(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
+        let mut start_is_saved = false;
+        while let Some(segment) = maintenance.removed.front().cloned() {
+            self.uncover(&segment, maintenance)?;
+            start_is_saved = start_is_saved || self.start_is_saved();
             tracing::debug!(folder = %self.folder.display(), base = segment.base, bytes = segment.size, "a segment is removed");
             remove_segment(&self.folder, segment.base)?;
+            maintenance.removed.pop_front();
+            if !start_is_saved || maintenance.removed.is_empty() {
+                files::sync_folder(&self.folder)?;
+            }
         }
-        files::sync_folder(&self.folder)
+        Ok(())
+    }
+
+    fn start_is_saved(&self) -> bool {
+        let log_start = self.lock().log_start;
+        let saved = self.save_start(log_start);
+        if let Err(error) = &saved {
+            tracing::warn!(error = %error.with_cause(), "segments are removed one by one");
+        }
+        saved.is_ok()
+    }
+
+    /// Nor may the checkpoint speak of a segment that is gone. Without one the next start scans all.
+    fn uncover(&self, segment: &Segment, maintenance: &mut Maintenance) -> Result<(), Error> {
+        if segment.base < maintenance.saved.0 {
+            return Ok(());
+        }
+        let Err(error) = self.checkpoint(maintenance) else { return Ok(()) };
+        if self.syncer.is_failed() {
+            return Err(error);
+        }
+        tracing::warn!(error = %error.with_cause(), "the log has no checkpoint until one can be written");
+        maintenance.saved = (i64::MIN, 0);
+        Checkpoint::remove(&self.folder)
     }
 
     pub fn delete_before(&self, offset: i64) -> Result<i64, Refused> {

@@ -10,7 +10,6 @@ use std::{
     io, mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock},
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio::sync::watch;
 
@@ -85,6 +84,11 @@ impl Durable {
     /// Nothing to wait for.
     pub fn now() -> Self {
         Self(None)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_now(&self) -> bool {
+        self.0.is_none()
     }
 
     pub async fn wait(self) -> Result<(), Refused> {
@@ -186,21 +190,25 @@ impl Syncer {
             if let Err(error) = forced {
                 return self.fail(&error);
             }
+            self.pause();
         }
     }
 
-    /// What is dirty; waits until something is, then until the interval is about to run out.
+    /// What is dirty; waits until something is.
     fn next_round(&self) -> Option<Vec<(Arc<SyncTarget>, Taken)>> {
         let idle = |queue: &mut Queue| queue.dirty.is_empty() && !queue.stopping;
         let mut queue = self.work.wait_while(self.queue(), idle).expect(BROKEN);
-        if let Fsync::Within(interval) = self.fsync {
-            // Half of it is for the disk.
-            let running = |queue: &mut Queue| !queue.stopping;
-            let pause: Duration = interval / 2;
-            queue = self.work.wait_timeout_while(queue, pause, running).expect(BROKEN).0;
-        }
         let taken = queue.take();
         (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Between rounds, so that they gather; the first after an idle time begins at once. Half of the interval is for the
+    /// disk.
+    fn pause(&self) {
+        if let Fsync::Within(interval) = self.fsync {
+            let running = |queue: &mut Queue| !queue.stopping;
+            drop(self.work.wait_timeout_while(self.queue(), interval / 2, running).expect(BROKEN));
+        }
     }
 
     fn fail(&self, error: &io::Error) {
@@ -225,7 +233,7 @@ impl SyncTarget {
         self.reached(mark)
     }
 
-    /// A promise for what must be on the disk before what follows is written, also with an interval.
+    /// Resolves when the disk has what is up to `mark`, though no acknowledgement waits for it.
     pub fn forced(self: &Arc<Self>, mark: u64) -> Durable {
         match self.syncer.fsync {
             Fsync::Os => Durable::now(),
@@ -269,8 +277,9 @@ impl SyncTarget {
     fn force(&self, taken: Taken, force: Force) -> io::Result<()> {
         let Taken { files, mark } = taken;
         files.iter().try_for_each(|file| force(file))?;
-        self.synced.send_if_modified(|synced| mem::replace(synced, mark.max(*synced)) < mark);
+        // First: who was acknowledged to sees its own records.
         (self.on_synced)(mark);
+        self.synced.send_if_modified(|synced| mem::replace(synced, mark.max(*synced)) < mark);
         Ok(())
     }
 

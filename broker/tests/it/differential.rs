@@ -13,7 +13,7 @@ mod stored;
 mod topics;
 mod transactions;
 
-use crate::harness::{Backend, Random, kafka, on_embedded, rounds, seed_or};
+use crate::harness::{Backend, Random, kafka, on_embedded_syncing, rounds, seed_or};
 use anyhow::{Context as _, Result, ensure};
 use side::Side;
 
@@ -66,7 +66,8 @@ fn same_answers() -> Result<()> {
     for round in 0..u64::from(rounds(ROUNDS)) {
         let seed = first.wrapping_add(round);
         eprintln!("MILLRACE_TEST_SEED={seed}");
-        on_embedded("differential", move |ours| compare(ours, seed))
+        // What is written is shown at once, as by Kafka.
+        on_embedded_syncing("os", "differential", move |ours| compare(ours, seed))
             .with_context(|| format!("with MILLRACE_TEST_SEED={seed} MILLRACE_TEST_ROUNDS=1"))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ mod services;
 mod wait;
 mod wire;
 
-pub use backend::{Backend, Kind, on_embedded, on_kafka};
+pub use backend::{Backend, Kind, on_embedded, on_embedded_syncing, on_kafka};
 pub use batch::{Batch, Codec, sealed};
 pub use clients::{Consumer, Delivery, Producer, drain, list, number, offset_of, record};
 pub use member::Member;
@@ -18,7 +18,7 @@ pub use process::{Process, free_port, run};
 pub use random::Random;
 pub use services::{kafka, kafka_jars, program, python, rounds, say_skipped, seed, seed_or};
 pub use wait::{PATIENCE, until};
-pub use wire::{Wire, text, topic_name};
+pub use wire::{Wire, frame, text, topic_name};
 
 /// Makes of each check two tests: one on the embedded broker, one on the Kafka that the environment names.
 macro_rules! on_each_backend {

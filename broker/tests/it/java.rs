@@ -160,7 +160,7 @@ fn transactional(backend: &Backend) -> Result<()> {
 }
 
 fn read_by_kafka(tools: &Tools, folder: &Path, topic: &str) -> Result<()> {
-    let segment = find(folder, &format!("{topic}/0/00000000000000000000.log"))?;
+    let segment = find(&folder.join("topics").join(topic), "0/00000000000000000000.log")?;
     let files = segment.display().to_string();
     let said =
         tools.run("org.apache.kafka.tools.DumpLogSegments", &["--files", &files, "--deep-iteration"])?;

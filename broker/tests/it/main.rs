@@ -7,6 +7,7 @@
 mod cleanup;
 mod crash;
 mod differential;
+mod fuzz;
 mod groups;
 mod harness;
 mod java;

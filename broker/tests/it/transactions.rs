@@ -60,6 +60,7 @@ fn read_to_the_end(
     isolation: &str,
 ) -> Result<Vec<OwnedMessage>> {
     let settings = [("isolation.level", isolation), ("enable.partition.eof", "true")];
+    backend.settled(topic, from.len())?;
     let consumer = backend.reader(topic, from, &settings)?;
     let (mut messages, mut ends) = (Vec::new(), 0);
     while ends < from.len() {

@@ -4,9 +4,10 @@
 use super::Event;
 use crate::{Error, folder::Folder};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub const SUPPORTED: bool = false;
 
-pub fn start(_: Folder, _: usize, _: mpsc::Sender<Event>) -> Result<(), Error> {
+pub fn start(_: Folder, _: usize, _: mpsc::Sender<Event>, _: CancellationToken) -> Result<(), Error> {
     Err(Error::Unsupported { platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH) })
 }

@@ -3,11 +3,14 @@
 //! The library streams only while a `COPY` runs, but a connection that began to stream goes on so to its end. So a
 //! `COPY` of nothing is its first statement; after it the backend reads requests from our pipe and writes answers into it.
 
+mod diagnosis;
+
 use super::Event;
 use crate::{
     Error,
-    error::Cause,
+    error::{Cause, chain},
     folder::Folder,
+    hub::Pace,
     pipe::Pipe,
     wire::{put_query, put_text},
 };
@@ -27,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub const SUPPORTED: bool = true;
 
@@ -37,6 +41,10 @@ const STACK_BYTES: usize = 16 << 20;
 const CRASHES_COUNTED_FOR: Duration = Duration::from_secs(3600);
 /// Before the backend is opened again: doubled with each crash in a row.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Before it is opened again on a full disk.
+const SPACE_PAUSE: Duration = Duration::from_secs(2);
+/// In a pause it is looked so often whether the store closes.
+const LOOK: Duration = Duration::from_millis(50);
 /// Settings that differ from PostgreSQL's own defaults, and why.
 const SETTINGS: [(&str, &str); 3] = [
     // Half of the default: less memory at rest, and the kernel caches the files too.
@@ -47,15 +55,22 @@ const SETTINGS: [(&str, &str); 3] = [
     ("log_min_messages", "fatal"),
 ];
 
-/// Starts the thread; it says everything else by events, and holds the folder for as long as it runs.
-pub fn start(folder: Folder, crashes_max: usize, events: mpsc::Sender<Event>) -> Result<(), Error> {
-    let engine = Engine { folder, crashes_max, crashes: Vec::new(), events };
+/// Starts the thread; it says everything else by events, and holds the folder for as long as it runs. While the store
+/// closes, what crashed isn't opened again.
+pub fn start(
+    folder: Folder,
+    crashes_max: usize,
+    events: mpsc::Sender<Event>,
+    closing: CancellationToken,
+) -> Result<(), Error> {
+    let engine =
+        Engine { folder, crashes_max, crashes: Vec::new(), events, closing, full_told: Pace::default() };
     thread::Builder::new()
         .name("millrace-store".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || engine.run())
         .map(drop)
-        .map_err(Error::Thread)
+        .map_err(|error| Error::Thread(error.into()))
 }
 
 struct Engine {
@@ -63,6 +78,8 @@ struct Engine {
     crashes_max: usize,
     crashes: Vec<Instant>,
     events: mpsc::Sender<Event>,
+    closing: CancellationToken,
+    full_told: Pace,
 }
 
 /// How a backend ended.
@@ -102,9 +119,37 @@ impl Engine {
                 Ok(End::InOrder) => return Ok(()),
                 Ok(End::Crash(reason)) => reason,
                 Err(error) if !opened => return Err(error),
-                Err(error) => crate::error::chain(&error),
+                Err(error) => chain(&error),
             };
-            self.crashed(reason)?;
+            // A full disk can be the reason for any crash.
+            match self.closing.is_cancelled() {
+                true => tracing::debug!(reason, "the embedded database ended while the store closed"),
+                false if self.folder.is_full() => self.await_space(&reason),
+                false => self.crashed(reason)?,
+            }
+            if self.closing.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A full disk is no reason to give up: somebody will make room.
+    fn await_space(&self, reason: &str) {
+        if self.full_told.is_due() {
+            tracing::warn!(
+                reason,
+                "the disk of the embedded database is full: make room; it goes on by itself"
+            );
+        }
+        say(&self.events, Event::NoSpace);
+        self.pause(SPACE_PAUSE);
+    }
+
+    /// Sleeps, unless the store closes.
+    fn pause(&self, length: Duration) {
+        let end = Instant::now() + length;
+        while !self.closing.is_cancelled() && Instant::now() < end {
+            thread::sleep(LOOK.min(length));
         }
     }
 
@@ -141,16 +186,12 @@ impl Engine {
             return Err(Error::Crashes { crashes, last: reason });
         }
         let in_a_row = self.crashes.iter().filter(|crash| now.duration_since(**crash).as_secs() < 60).count();
-        thread::sleep(PAUSE * 2_u32.pow(u32::try_from(in_a_row.min(6)).unwrap_or(6)));
+        self.pause(PAUSE * 2_u32.pow(u32::try_from(in_a_row.min(6)).unwrap_or(6)));
         Ok(())
     }
 
     fn failed(&self, cause: Cause) -> Error {
-        let folder = self.folder.path().to_owned();
-        if crate::error::is_disk_full(cause.as_ref()) {
-            return Error::DiskFull { folder, source: cause };
-        }
-        Error::Open { folder, source: cause }
+        diagnosis::of(&self.folder, cause)
     }
 }
 

@@ -34,7 +34,7 @@ impl SocketFolder {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(|source| Error::Socket { path: path.clone(), source })?;
+            .map_err(|source| Error::Socket { path: path.clone(), source: source.into() })?;
         Ok(Self { path, temporary: true })
     }
 
@@ -47,7 +47,7 @@ impl SocketFolder {
         let path = self.path.join(NAME);
         super::remove(&path)
             .and_then(|()| UnixListener::bind(&path))
-            .map_err(|source| Error::Socket { path, source })
+            .map_err(|source| Error::Socket { path, source: source.into() })
     }
 }
 

@@ -1,18 +1,16 @@
 //! One connection, from its greeting to its end: what it may do next, and what is done about what happens to it.
 
+mod leave;
+mod locks;
 mod patience;
 
-use super::{
-    end::{End, farewell, tidy},
-    handshake::Greeted,
-    outgoing::Outgoing,
-};
+use super::{end::End, handshake::Greeted, outgoing::Outgoing};
 use crate::{
     backend::BackendError,
     exchange::{Exchange, Verdict},
-    hub::{Hub, News},
+    hub::{FULL, Hub, News},
     schedule::Priority,
-    session::{Session, SessionError, quote_identifier},
+    session::{Lock, Session, SessionError, quote_identifier},
     turn::{Turn, Waiting},
     wire::{self, Answer, Frame},
 };
@@ -65,7 +63,7 @@ pub struct Client {
     /// It said good-bye: what it asked before is still done.
     leaving: bool,
     statements_dropped: u64,
-    /// When anything last came from or went to the client.
+    /// When a message last came from the client, or anything went to it.
     active: Instant,
     /// For how long this transaction has held the backend up already by not reading, and since when it does.
     stalled: Duration,
@@ -108,6 +106,9 @@ impl Client {
 
     async fn step(&mut self) -> Result<(), End> {
         self.advance()?;
+        if self.look_for_locks().await? {
+            self.advance()?;
+        }
         self.write()?;
         match self.event().await? {
             Event::Socket => self.read(),
@@ -165,6 +166,10 @@ impl Client {
                 b'd' | b'c' | b'f' if alone => {}
                 tag => {
                     self.session.translate(&frame, &mut self.exchange, &mut self.ahead)?;
+                    // Neither parts of a message nor a flush keep a transaction that idles.
+                    if tag != b'H' {
+                        self.active = Instant::now();
+                    }
                     self.unit |= matches!(tag, b'S' | b'Q' | b'H' | b'F');
                 }
             }
@@ -193,12 +198,14 @@ impl Client {
         let Hold::Turn(turn) = &mut self.hold else { return };
         let answer = Answer::of(frame);
         let verdict = self.exchange.answered(&answer);
+        self.session.failed |= answer == Answer::Failed;
         turn.note(&answer);
         match &answer {
             Answer::Setting { name, value } => {
                 turn.applied.reported(name, value, &mut self.session.wanted);
             }
             Answer::Done(tag) => self.done(tag),
+            Answer::Failed => self.hub.note_error(frame),
             Answer::Notification { channel } => {
                 self.hub.tell(News::Notification { channel: channel.clone(), frame: frame.clone() });
                 return;
@@ -208,8 +215,11 @@ impl Client {
         if verdict == Verdict::Forward {
             self.outgoing.buffer().extend_from_slice(frame.bytes());
         }
-        if self.exchange.is_over() && !self.session.locked {
-            self.release();
+        if self.exchange.is_over() {
+            self.session.settled();
+            if self.session.lock == Lock::None {
+                self.release();
+            }
         }
     }
 
@@ -218,6 +228,9 @@ impl Client {
         let Hold::Turn(turn) = &mut self.hold else { return };
         if matches!(tag, "SET" | "RESET" | "DISCARD ALL") {
             turn.applied.changed(self.id);
+        }
+        if tag == "DISCARD ALL" && self.session.lock == Lock::Held {
+            self.session.lock = Lock::Named;
         }
         if matches!(tag, "UNLISTEN" | "DISCARD ALL") {
             self.hub.tell(News::ListenAgain);
@@ -287,6 +300,7 @@ impl Client {
                 }
             }
             Ok(News::ListenAgain) => self.listen_again = !self.session.listening.is_empty(),
+            Ok(News::Full) => return Err(End::fatal("53100", FULL)),
             Ok(News::Drain) => self.draining = true,
             Ok(News::End { reason }) => return Err(End::fatal("57P01", reason)),
             Err(RecvError::Lagged(missed)) if !self.session.listening.is_empty() => {
@@ -304,7 +318,7 @@ impl Client {
         }
         match self.stream.try_read_buf(&mut self.inbound) {
             Ok(0) => return Err(End::Gone),
-            Ok(_) => self.active = Instant::now(),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
@@ -363,28 +377,5 @@ impl Client {
             news = news.recv() => Event::News(news),
             () = late => Event::Late,
         })
-    }
-
-    /// Says the last words, and gives the backend back in order.
-    async fn leave(mut self, end: End) {
-        if matches!(end, End::Cut { .. }) {
-            self.outgoing.cut();
-        }
-        if let End::Fatal { code, message } | End::Cut { code, message } = &end {
-            tracing::debug!(client = self.id, code, message, "a connection is ended");
-            wire::fatal(self.outgoing.buffer(), code, message);
-        }
-        // A place in the queue is given up before another one is taken.
-        let held = match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Turn(turn) => Some(turn),
-            Hold::Waiting { .. } | Hold::Nothing => None,
-        };
-        let Self { hub, stream, outgoing, mut session, .. } = self;
-        let tidy = async {
-            if let Err(error) = tidy(&hub, held, &mut session).await {
-                tracing::debug!(%error, "a connection left nothing to tidy up");
-            }
-        };
-        tokio::join!(farewell(stream, outgoing, &end), tidy);
     }
 }

@@ -4,7 +4,7 @@ use super::outgoing::Outgoing;
 use crate::{
     hub::{Hub, TurnError},
     schedule::Priority,
-    session::{Session, SessionError},
+    session::{Lock, Session, SessionError},
     turn::Turn,
     wire,
 };
@@ -93,7 +93,7 @@ pub async fn tidy(hub: &Arc<Hub>, held: Option<Turn>, session: &mut Session) -> 
     if std::mem::take(&mut session.changes_settings) {
         turn.applied.changed(0);
     }
-    if std::mem::take(&mut session.locked) {
+    if std::mem::take(&mut session.lock) != Lock::None {
         turn.run("SELECT pg_advisory_unlock_all()").await?;
     }
     let mut request = BytesMut::new();

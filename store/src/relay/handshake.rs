@@ -2,7 +2,7 @@
 
 use crate::{
     backend::BackendError,
-    hub::{Hub, TurnError},
+    hub::{FULL, Hub, TurnError},
     schedule::Priority,
     session::Wanted,
     wire::{self, Startup, StartupError},
@@ -105,6 +105,9 @@ async fn admit(
 ) -> Result<(Wanted, BTreeMap<String, String>), Refusal> {
     if hub.closing.is_cancelled() {
         return Err(Refusal::new("57P03", "the store closes"));
+    }
+    if hub.is_full() {
+        return Err(Refusal::new("53100", FULL));
     }
     if hub.clients.len() > hub.settings.limits.connections {
         return Err(Refusal::new("53300", "sorry, too many clients already"));

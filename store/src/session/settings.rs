@@ -81,23 +81,10 @@ pub fn changes_settings(sql: &[u8]) -> bool {
     contains(&sql[..sql.len().min(SCANNED)], b"set_config")
 }
 
-/// What a query does with advisory locks of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
-    Taken,
-    GivenBack,
-}
-
-impl Lock {
-    /// By the functions' names, wherever they stand; those that end with the transaction don't matter here.
-    pub(super) fn of(sql: &[u8]) -> Option<Self> {
-        let sql = &sql[..sql.len().min(SCANNED)];
-        if contains(sql, b"pg_advisory_unlock") {
-            Some(Self::GivenBack)
-        } else if contains(sql, b"pg_advisory_lock") || contains(sql, b"pg_try_advisory_lock") {
-            Some(Self::Taken)
-        } else {
-            None
-        }
-    }
+/// Whether a query's text names locks that outlive its transaction, be it only in a literal.
+pub(super) fn names_locks(sql: &[u8]) -> bool {
+    let sql = &sql[..sql.len().min(SCANNED)];
+    [&b"pg_advisory_lock"[..], b"pg_try_advisory_lock", b"pg_advisory_unlock"]
+        .iter()
+        .any(|name| contains(sql, name))
 }

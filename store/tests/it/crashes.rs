@@ -6,7 +6,9 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
+use tokio::time::timeout;
 
 /// A real one: WebAssembly's stack ends before PostgreSQL looks at its depth.
 const TRAP: &str = "SELECT repeat('[', 5000000)::json";
@@ -49,9 +51,16 @@ async fn after_too_many_crashes_the_store_ends() {
     let mut raw = running.raw().await;
     raw.query("INSERT INTO t VALUES (1)").await;
     running.store.crash();
-    let error = running.store.ended().await;
+    let closed = async {
+        for _ in 0..2 {
+            let error = running.store.ended().await;
+            assert!(matches!(error, Error::Crashes { crashes: 2, .. }), "{error}");
+        }
+        running.store.close().await.expect_err("it says why it ended")
+    };
+    let error = timeout(Duration::from_secs(20), closed).await.expect("the end is known at once");
     assert!(matches!(error, Error::Crashes { crashes: 2, .. }), "{error}");
-    let store = Store::start(Settings::new(running.path())).await.unwrap();
+    let store = Store::start(Settings::new(running.folder.path().join("store"))).await.unwrap();
     let pool = pool_at(&store.url(), 1).await;
     sqlx::query("SELECT a FROM t").fetch_one(&pool).await.unwrap();
     store.close().await.unwrap();

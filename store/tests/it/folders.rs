@@ -1,8 +1,11 @@
 //! What may be wrong with the folder.
 
-use crate::support::start;
+use crate::support::{Raw, first_message, start, until};
 use millrace_store::{Error, Settings, Store};
-use std::{fs, path::Path, process::Command};
+use sqlx::Connection;
+use std::{fs, io::Write, path::Path, process::Command};
+
+const CHILD: &str = "MILLRACE_STORE_TEST_REFUSED";
 
 async fn refused(folder: &Path) -> Error {
     Store::start(Settings::new(folder)).await.expect_err("the folder is refused")
@@ -11,7 +14,8 @@ async fn refused(folder: &Path) -> Error {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_use() {
     let running = start().await;
-    assert!(matches!(refused(&running.path()).await, Error::InUse { .. }));
+    let error = refused(&running.path()).await;
+    assert!(matches!(error, Error::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
     let path = running.path();
     running.store.close().await.unwrap();
     Store::start(Settings::new(path)).await.unwrap().close().await.unwrap();
@@ -46,7 +50,7 @@ async fn damaged() {
     let whole = fs::read(&control).unwrap();
     fs::write(&control, vec![0; whole.len()]).unwrap();
     let error = refused(&path).await;
-    assert!(matches!(error, Error::Open { .. }), "{error:?}");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
     fs::write(&control, whole).unwrap();
     Store::start(Settings::new(path)).await.unwrap().close().await.unwrap();
 }
@@ -63,6 +67,33 @@ async fn a_first_start_that_was_killed_is_begun_anew() {
     store.close().await.unwrap();
 }
 
+/// Not a test of its own: what [`folders_that_the_library_needs`] starts with other variables.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_refused() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    eprintln!("refused: {:?}", refused(Path::new(&folder)).await);
+}
+
+#[test]
+fn folders_that_the_library_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (variable, value, expected) in [
+        ("XDG_CACHE_HOME", file.join("cache"), "refused: Cache"),
+        ("TMPDIR", folder.path().join("missing"), "refused: Temporary"),
+    ] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "folders::child_that_is_refused", "--nocapture"])
+            .env(CHILD, folder.path().join("store"))
+            .env(variable, value)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&child.stderr);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
 /// A small disk of its own; only root may mount one.
 struct SmallDisk(tempfile::TempDir);
 
@@ -72,7 +103,17 @@ impl SmallDisk {
         let size = format!("size={megabytes}m");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(folder.path()).output();
-        mounted.is_ok_and(|done| done.status.success()).then_some(Self(folder))
+        let mounted = mounted.is_ok_and(|done| done.status.success());
+        if !mounted {
+            eprintln!("skipped: only root may mount the small disk that this test needs");
+        }
+        mounted.then_some(Self(folder))
+    }
+
+    fn grow(&self, megabytes: u32) {
+        let size = format!("remount,size={megabytes}m");
+        let remounted = Command::new("mount").args(["-o", &size]).arg(self.0.path()).status();
+        assert!(remounted.is_ok_and(|status| status.success()));
     }
 }
 
@@ -105,8 +146,7 @@ async fn a_full_disk() {
     assert!(["53100", "57P01", "58030"].contains(&&*code), "{error:?}");
     drop(pool);
     drop(store);
-    let remounted = Command::new("mount").args(["-o", "remount,size=300m"]).arg(disk.0.path()).status();
-    assert!(remounted.is_ok_and(|status| status.success()));
+    disk.grow(300);
     let store = loop {
         match Store::start(Settings::new(&path)).await {
             Err(Error::InUse { .. }) => tokio::task::yield_now().await,
@@ -117,5 +157,34 @@ async fn a_full_disk() {
     let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM t").fetch_one(&pool).await.unwrap();
     assert_eq!(count, rows, "what was acknowledged is there, and nothing else");
     pool.close().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for() {
+    let Some(disk) = SmallDisk::mount(200) else { return };
+    let mut settings = Settings::new(disk.0.path().join("store"));
+    settings.limits.crashes = 0;
+    let mut store = Store::start(settings).await.unwrap();
+    let folder = store.socket_dir().to_owned();
+    let mut raw = Raw::greeted(&folder, &[]).await;
+    raw.query("CREATE TABLE t AS SELECT 7 AS a").await;
+    let filler = disk.0.path().join("filler");
+    fs::File::create(&filler).unwrap().write_all(&vec![1; 200 << 20]).expect_err("the disk is full");
+    store.crash();
+    assert_eq!(raw.end().await, "53100");
+    let mut refused = Raw::connect(&folder).await;
+    refused.send(&first_message(3 << 16, &[])).await;
+    assert_eq!(refused.end().await, "53100");
+    fs::remove_file(filler).unwrap();
+    let url = store.url();
+    let works = async || {
+        let mut connection = sqlx::PgConnection::connect(&url).await?;
+        sqlx::query("SELECT a FROM t").fetch_one(&mut connection).await
+    };
+    tokio::select! {
+        error = store.ended() => panic!("it gave up: {error}"),
+        () = until("the store works again", || async { works().await.is_ok() }) => {}
+    }
     store.close().await.unwrap();
 }

@@ -1,9 +1,11 @@
 //! Clients that vanish, at every point, and the store that closes under them.
 
 use crate::support::{Raw, execute, frame, parse, query, start, start_with, sync};
-use millrace_store::{Settings, Store};
-use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use millrace_store::{Error, Settings, Store};
+use std::{process::Command, time::Duration};
+use tokio::{io::AsyncReadExt, time::Instant};
+
+const CHILD: &str = "MILLRACE_STORE_TEST_BUSY";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_middle_of_a_transaction() {
@@ -139,4 +141,47 @@ async fn closing_does_not_wait_for_ever() {
     holder.query("BEGIN").await;
     running.store.close().await.unwrap();
     assert_eq!(holder.end().await, "57P01");
+}
+
+/// Not a test of its own: its thread would compute on while others run.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_closes_a_busy_store() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let running = start().await;
+    let path = running.path();
+    let mut raw = running.raw().await;
+    raw.query("CREATE TABLE t AS SELECT 7 AS a").await;
+    let endless = "SELECT count(*) FROM (SELECT generate_series(1, 100000000000)) endless";
+    raw.send(&query(&format!("SELECT repeat('x', 20000); {endless}"))).await;
+    raw.until(b'D').await;
+    let began = Instant::now();
+    running.store.close().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(raw.end().await, "57P01");
+    let again = Store::start(Settings::new(&path)).await.expect_err("it is still in use");
+    assert!(matches!(again, Error::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{again}");
+    std::mem::forget(running.folder); // the parent opens it
+    eprintln!("left {}", path.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_computes_does_not_keep_the_store_from_closing() {
+    let child = tokio::task::spawn_blocking(|| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "leaving::child_that_closes_a_busy_store", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap()
+    });
+    let output = child.await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let path = text.lines().find_map(|line| line.strip_prefix("left ")).expect("it says where");
+    let store = Store::start(Settings::new(path)).await.unwrap();
+    let mut raw = Raw::greeted(store.socket_dir(), &[]).await;
+    assert_eq!(raw.query("SELECT a FROM t").await.len(), 4, "what was committed is there");
+    store.close().await.unwrap();
+    std::fs::remove_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
 }

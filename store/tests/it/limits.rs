@@ -2,6 +2,7 @@
 
 use crate::support::{Raw, first_message, frame, parse, query, start_with, sync};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections() {
@@ -69,6 +70,32 @@ async fn idle_in_a_transaction() {
         raw.send(&last).await;
         assert_eq!(raw.end().await, "25P03");
         assert_eq!(other.query("SELECT 1").await.len(), 4);
+    }
+    running.store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dribbled_bytes_and_flushes_do_not_keep_a_transaction() {
+    let running =
+        start_with(|settings| settings.times.idle_in_transaction = Duration::from_millis(200)).await;
+    let mut other = running.raw().await;
+    for dribble in [&frame(b'H', b"")[..], b"\x01"] {
+        let mut raw = running.raw().await;
+        raw.query("BEGIN").await;
+        if dribble.len() == 1 {
+            raw.send(b"Q\x03\0\0\0").await; // the head of a long message
+        }
+        let endless = async {
+            while raw.stream.write_all(dribble).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let answer = tokio::select! {
+            () = endless => unreachable!("it never ends"),
+            answer = other.query("SELECT 1") => answer,
+        };
+        assert_eq!(answer.len(), 4);
     }
     running.store.close().await.unwrap();
 }

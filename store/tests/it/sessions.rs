@@ -145,6 +145,46 @@ async fn an_advisory_lock_of_the_session_excludes_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_only_names_a_lock_keeps_nothing() {
+    let running = crate::support::start_with(|settings| {
+        settings.times.idle_in_transaction = std::time::Duration::from_secs(50);
+        settings.times.waiting = std::time::Duration::from_secs(10);
+    })
+    .await;
+    let (mut one, mut two) = (running.raw().await, running.raw().await);
+    assert_eq!(one.query("SELECT 'pg_advisory_lock' AS x").await.len(), 4);
+    assert_eq!(two.query("SELECT 1").await.len(), 4, "the backend is free");
+    one.query("SELECT pg_advisory_lock(1), 'pg_advisory_unlock'").await;
+    two.send(&crate::support::query("SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'")).await;
+    one.query("DISCARD ALL").await;
+    assert!(two.until(b'Z').await[1].1.ends_with(b"0"), "it had to wait for the end of the lock");
+    running.store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_whose_close_was_skipped_are_closed_all_the_same() {
+    let running = start().await;
+    let (mut raw, mut other) = (running.raw().await, running.raw().await);
+    for _ in 0..10 {
+        raw.send(&[parse("s", "SELECT 'leak'"), sync()].concat()).await;
+        assert_eq!(raw.tags().await, "1Z");
+        let close = crate::support::frame(b'C', b"Ss\0");
+        raw.send(&[parse("", "SELEC"), close, sync()].concat()).await;
+        assert_eq!(raw.tags().await, "EZ");
+    }
+    let left = "SELECT count(*)::text FROM pg_prepared_statements WHERE statement LIKE 'SELECT %leak%'";
+    let answer = other.query(left).await;
+    assert!(answer[1].1.ends_with(b"\x011"), "the last one at most: {answer:?}");
+    drop(raw);
+    let other = &tokio::sync::Mutex::new(other);
+    crate::support::until("none is left", || async {
+        other.lock().await.query(left).await[1].1.ends_with(b"\x010")
+    })
+    .await;
+    running.store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sqlx_with_options() {
     let running = start().await;
     let options = PgConnectOptions::from_str(&running.store.url()).unwrap();

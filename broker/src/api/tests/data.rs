@@ -56,7 +56,7 @@ async fn what_is_produced_is_fetched_in_every_version() {
     assert_eq!(produced(&mut client, produce("topic", 0, -1, sent.clone())).await, (0, 0));
     assert_eq!(produced(&mut client, produce("topic", 0, 1, sent.clone())).await, (0, 3));
     for version in 4..=12 {
-        let response = client.call(version, fetch("topic", 3, 0)).await;
+        let response = client.call(version, fetch("topic", 3, 10_000)).await;
         let partition = &response.responses[0].partitions[0];
         assert_eq!((partition.error_code, partition.high_watermark), (0, 6), "v{version}");
         let records = partition.records.as_ref().expect("records");

@@ -82,10 +82,14 @@ impl Journal {
         let before = self.len;
         (self.file, self.forcing, self.len, self.live) = (new.file, new.forcing, new.len, new.len);
         tracing::info!(before, after = self.len, "rewrote the journal of groups and transactions");
-        match self.path.parent() {
-            Some(folder) => sync_folder(folder),
-            None => Ok(()),
-        }
+        let synced = self.path.parent().map_or(Ok(()), sync_folder);
+        self.switched(synced)
+    }
+
+    /// Where the new name may not be on the disk, a power loss brings back the old file, without what comes now.
+    pub(super) fn switched(&mut self, synced: Result<(), Error>) -> Result<(), Error> {
+        self.broken |= synced.is_err();
+        synced
     }
 }
 

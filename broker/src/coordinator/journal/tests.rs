@@ -158,4 +158,17 @@ fn it_is_rewritten_when_it_has_grown_to_several_times_its_state() {
     let large = Event::TopicDeleted { topic: "x".repeat(1 << 20) };
     (0..9).for_each(|_| drop(journal.append(&large).unwrap()));
     assert!(journal.is_worth_rewriting());
+    drop(journal);
+    let (journal, _) = open(folder.path()).unwrap();
+    assert!(journal.is_worth_rewriting(), "also when it has grown before it was opened");
+}
+
+#[test]
+fn nothing_is_written_where_a_power_loss_may_bring_back_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
+    let unsynced = Error::io("syncing", folder.path())(std::io::Error::other("as asked"));
+    assert!(journal.switched(Err(unsynced)).is_err());
+    assert!(journal.is_broken());
+    assert_eq!(journal.append(&event(1)).err(), Some(ResponseError::CoordinatorNotAvailable));
 }

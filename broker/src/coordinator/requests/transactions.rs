@@ -44,7 +44,7 @@ impl Coordinator {
 
     async fn initialize(&self, request: &InitProducerIdRequest) -> Result<Producer, ResponseError> {
         let owner = owner(request)?;
-        let (initialized, written) = self.decide(|state, now_ms| {
+        let (initialized, _) = self.decide(|state, now_ms| {
             let turn = &mut Turn { store: &mut state.ledger, now_ms };
             let Some(id) = request.transactional_id.as_deref() else {
                 let id = state.transactions.allocate(turn)?;
@@ -57,10 +57,11 @@ impl Coordinator {
             }
             Ok(initialized)
         })?;
+        // Never only promised: an id that a power loss takes back would be given to another producer as well.
+        let decided = self.shared.state().ledger.journal.forced();
         match (initialized, &request.transactional_id) {
-            (Initialized::Ready(producer), _) => written.wait().await.map(|()| producer),
+            (Initialized::Ready(producer), _) => decided.wait().await.map(|()| producer),
             (Initialized::Fenced, Some(id)) => {
-                let decided = self.shared.state().ledger.journal.forced();
                 drop(self.spawn_finishing(vec![id.to_string()], decided));
                 Err(ResponseError::ConcurrentTransactions)
             }
@@ -109,10 +110,12 @@ impl Coordinator {
         let id = request.v3_and_below_transactional_id.as_str();
         let producer =
             Producer { id: request.v3_and_below_producer_id.0, epoch: request.v3_and_below_producer_epoch };
-        let ((), written) = self.decide(|state, now_ms| {
+        let (settled, written) = self.decide(|state, now_ms| {
+            let settled = state.settled(id);
             let turn = &mut Turn { store: &mut state.ledger, now_ms };
-            state.transactions.add_partitions(turn, id, producer, &partitions)
+            state.transactions.add_partitions(turn, id, producer, &partitions).map(|()| settled)
         })?;
+        settled.wait().await?;
         written.wait().await
     }
 
@@ -127,10 +130,13 @@ impl Coordinator {
 
     async fn add_group(&self, request: &AddOffsetsToTxnRequest) -> Result<(), ResponseError> {
         let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
-        let ((), written) = self.decide(|state, now_ms| {
+        let id = request.transactional_id.as_str();
+        let (settled, written) = self.decide(|state, now_ms| {
+            let settled = state.settled(id);
             let turn = &mut Turn { store: &mut state.ledger, now_ms };
-            state.transactions.add_group(turn, &request.transactional_id, producer, &request.group_id)
+            state.transactions.add_group(turn, id, producer, &request.group_id).map(|()| settled)
         })?;
+        settled.wait().await?;
         written.wait().await
     }
 

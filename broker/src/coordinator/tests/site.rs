@@ -21,14 +21,18 @@ pub const FILLED: i64 = 10;
 
 pub struct Site {
     folder: tempfile::TempDir,
-    syncer: Arc<Syncer>,
+    pub syncer: Arc<Syncer>,
     pub topics: Arc<Topics>,
 }
 
 impl Site {
     pub fn new() -> Self {
+        Self::with(Fsync::Always)
+    }
+
+    pub fn with(fsync: Fsync) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let syncer = Syncer::start(Fsync::Always).unwrap();
+        let syncer = Syncer::start(fsync).unwrap();
         let topics =
             Topics::open(&folder.path().join("topics"), Arc::clone(&syncer), clock::now_ms()).unwrap();
         let topic = topics.create("topic", 1, Default::default(), false, clock::now_ms()).unwrap();
@@ -42,8 +46,16 @@ impl Site {
         Coordinator::open(self.folder.path(), Arc::clone(&self.topics), Arc::clone(&self.syncer)).unwrap()
     }
 
+    pub fn journal(&self) -> std::path::PathBuf {
+        self.folder.path().join(journal::FILE_NAME)
+    }
+
+    pub fn log(&self) -> Arc<crate::log::PartitionLog> {
+        Arc::clone(&self.topics.get("topic").unwrap().partitions[0])
+    }
+
     pub fn bounds(&self) -> Bounds {
-        self.topics.get("topic").unwrap().partitions[0].bounds()
+        self.log().bounds()
     }
 
     pub async fn until(&self, holds: impl Fn() -> bool) {
@@ -111,8 +123,18 @@ impl Site {
 
     /// A transaction with the topic and the group in it.
     pub async fn begin(&self, coordinator: &Coordinator, timeout_ms: i32) -> Producer {
+        let producer = self.ready(coordinator, timeout_ms).await;
+        self.add(coordinator, producer).await;
+        producer
+    }
+
+    pub async fn ready(&self, coordinator: &Coordinator, timeout_ms: i32) -> Producer {
         let ready = coordinator.init_producer_id(4, initialize("t", timeout_ms)).await;
-        let producer = Producer { id: ready.producer_id.0, epoch: ready.producer_epoch };
+        assert_eq!(ready.error_code, 0);
+        Producer { id: ready.producer_id.0, epoch: ready.producer_epoch }
+    }
+
+    pub async fn add(&self, coordinator: &Coordinator, producer: Producer) {
         let topic =
             AddPartitionsToTxnTopic::default().with_name(name("topic").into()).with_partitions(vec![0]);
         let add = AddPartitionsToTxnRequest::default()
@@ -129,12 +151,11 @@ impl Site {
             .with_producer_epoch(producer.epoch)
             .with_group_id(name("g").into());
         assert_eq!(coordinator.add_offsets_to_txn(3, add).await.error_code, 0);
-        producer
     }
 
     pub fn produce(&self, coordinator: &Coordinator, producer: Producer) -> Bounds {
         let verified = coordinator.verify_transactional("t", producer.id, producer.epoch, "topic", 0);
-        let log = Arc::clone(&self.topics.get("topic").unwrap().partitions[0]);
+        let log = self.log();
         log.append(batch(producer), clock::now_ms()).unwrap();
         drop(verified.map_err(|error| panic!("{error}")));
         log.bounds()
@@ -183,7 +204,7 @@ pub fn join_request(group: &str, member: &str) -> JoinGroupRequest {
         .with_protocols(vec![protocol.with_metadata(Bytes::from_static(b"s"))])
 }
 
-fn batch(producer: Producer) -> Bytes {
+pub fn batch(producer: Producer) -> Bytes {
     let record = Record {
         transactional: producer.id >= 0,
         control: false,

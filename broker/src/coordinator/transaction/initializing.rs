@@ -116,6 +116,24 @@ impl Transactions {
         }
     }
 
+    /// After a power loss a log has a transaction of this producer that the journal does not know: whoever is in it is
+    /// fenced, else it would go on, or commit, without those records. The epoch for the markers.
+    pub fn disown(&mut self, turn: &mut Turn<'_>, stray: Producer) -> Result<i16, ResponseError> {
+        let Some(known) = self.by_id.values().find(|known| known.producer_id == stray.id) else {
+            return Ok(stray.epoch);
+        };
+        let epoch = known.epoch.max(stray.epoch);
+        let state = match known.state {
+            State::PrepareCommit | State::PrepareAbort => return Ok(epoch),
+            State::Ongoing => State::PrepareAbort,
+            State::Empty | State::CompleteCommit | State::CompleteAbort => known.state,
+        };
+        let epoch = epoch.saturating_add(1);
+        let fenced = Transaction { epoch, last_epoch: -1, state, updated_ms: turn.now_ms, ..known.clone() };
+        self.record(turn, Event::Transaction(fenced))?;
+        Ok(epoch)
+    }
+
     /// Decides to abort an open transaction with a higher epoch. Its producer, when it asks as the one that it was, goes on
     /// with that epoch (as in Kafka from transaction.version 2 on): librdkafka does so after its own time-outs.
     pub(super) fn fence(&mut self, turn: &mut Turn<'_>, id: &str) -> Result<(), ResponseError> {

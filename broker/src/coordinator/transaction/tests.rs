@@ -62,6 +62,20 @@ fn producer_ids_are_never_given_out_twice() {
 }
 
 #[test]
+fn an_open_transaction_is_aborted_with_what_the_journal_lost_of_it() {
+    let mut site = Site::new();
+    let producer = site.ready();
+    site.add(producer).unwrap();
+    for _ in 0..2 {
+        assert_eq!(site.step(|all, turn| all.disown(turn, producer)), Ok(producer.epoch + 1));
+        assert_eq!(site.state(), State::PrepareAbort);
+    }
+    assert_eq!(site.end(producer, Outcome::Commit), Err(ResponseError::ProducerFenced));
+    let unknown = Producer { id: 99, epoch: 7 };
+    assert_eq!(site.step(|all, turn| all.disown(turn, unknown)), Ok(7));
+}
+
+#[test]
 fn a_transaction_runs() {
     let mut site = Site::new();
     let producer = site.ready();

@@ -24,7 +24,9 @@ impl Core {
         let result = self.replace(&mut inner, group, decided).map(|()| put(&mut inner, group, segment));
         if result.is_err() {
             tracing::error!(folder = %self.folder.display(), "a log is closed: a compaction was cut short");
-            inner.state = State::Closed;
+            if inner.state == State::Open {
+                inner.state = State::Closed;
+            }
         }
         drop(inner);
         result?;

@@ -60,6 +60,6 @@ fn check_records(batch: &[u8], header: &Header, config: &LogConfig, now_ms: i64)
 
 /// -1 is no timestamp.
 fn in_range(timestamp: i64, config: &LogConfig, now_ms: i64) -> bool {
-    let ahead = timestamp.saturating_sub(now_ms);
-    timestamp == -1 || (ahead <= config.timestamp_after_max_ms && -ahead <= config.timestamp_before_max_ms)
+    let (ahead, behind) = (timestamp.saturating_sub(now_ms), now_ms.saturating_sub(timestamp));
+    timestamp == -1 || (ahead <= config.timestamp_after_max_ms && behind <= config.timestamp_before_max_ms)
 }

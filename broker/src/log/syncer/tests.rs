@@ -1,7 +1,10 @@
 //! Tests of group commit and of failing disks.
 
 use super::*;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
 
 fn file() -> Arc<File> {
     Arc::new(tempfile::tempfile().unwrap())
@@ -24,20 +27,30 @@ async fn always_resolves_when_the_disk_has_it() {
 }
 
 #[tokio::test]
-async fn an_interval_groups_files_and_stopping_syncs_what_is_left() {
+async fn an_idle_syncer_begins_at_once_an_interval_groups_and_stopping_syncs_what_is_left() {
     static FORCED: AtomicUsize = AtomicUsize::new(0);
     let count = |_: &File| {
         FORCED.fetch_add(1, Ordering::SeqCst);
         Ok(())
     };
     let syncer = Syncer::start_with(Fsync::Within(Duration::from_secs(60)), count).unwrap();
-    let (target, file) = (syncer.target(Box::new(|_| {})), file());
-    for mark in 0..1000 {
+    let synced = watch::Sender::new(0);
+    let (told, mut first) = (synced.clone(), synced.subscribe());
+    let (target, file) = (
+        syncer.target(Box::new(move |mark| {
+            told.send_replace(mark);
+        })),
+        file(),
+    );
+    target.wrote(&file, 1).wait().await.unwrap();
+    let at_once = tokio::time::timeout(Duration::from_secs(10), first.wait_for(|mark| *mark == 1));
+    at_once.await.expect("long before the interval ends").unwrap();
+    for mark in 2..1000 {
         target.wrote(&file, mark).wait().await.unwrap();
     }
-    assert_eq!(FORCED.load(Ordering::SeqCst), 0);
-    syncer.stop();
     assert_eq!(FORCED.load(Ordering::SeqCst), 1);
+    syncer.stop();
+    assert_eq!((FORCED.load(Ordering::SeqCst), *synced.borrow()), (2, 999));
 }
 
 #[tokio::test]

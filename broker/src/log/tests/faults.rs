@@ -93,6 +93,45 @@ async fn always_shows_only_what_the_disk_has() {
 }
 
 #[tokio::test]
+async fn an_interval_acknowledges_at_once_and_shows_only_what_the_disk_has() {
+    static DISK: Mutex<()> = Mutex::new(());
+    let force = |file: &File| {
+        drop(DISK.lock().unwrap());
+        file.sync_all()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig::default();
+    let syncer = Syncer::start_with(Fsync::Within(std::time::Duration::from_millis(1)), force).unwrap();
+    let open = || PartitionLog::open(folder.path().to_owned(), config.clone(), Arc::clone(&syncer), NOW_MS);
+    let log = open().unwrap();
+    let mut changes = log.changes();
+    let busy = DISK.lock().unwrap();
+    for epoch in 0..2 {
+        let appended = log.append(Made::values(3).of(1, epoch, 0).bytes(), NOW_MS).unwrap();
+        assert!(appended.durable.is_now());
+    }
+    assert_eq!((log.bounds().high_watermark, log.bounds().log_end), (0, 6));
+    assert!(log.read(0, 1 << 20, true, Isolation::ReadUncommitted).unwrap().records.is_empty());
+    drop(busy);
+    changes.wait_for(|bounds| bounds.high_watermark == 6).await.unwrap();
+    assert_eq!(read_all(&log, Isolation::ReadUncommitted, 1 << 20).len(), 6);
+    syncer.stop();
+}
+
+#[test]
+fn what_a_killed_process_left_is_on_the_disk_before_it_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), &LogConfig::default());
+    log.append(Made::values(1).bytes(), NOW_MS).unwrap();
+    drop(log);
+    for fsync in [Fsync::Always, Fsync::Within(std::time::Duration::from_secs(60))] {
+        let syncer = Syncer::start_with(fsync, |_| Err(io::Error::other("no disk"))).unwrap();
+        let log = PartitionLog::open(folder.path().to_owned(), LogConfig::default(), syncer, NOW_MS);
+        assert!(log.is_err(), "{fsync}");
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_to_sync_ends_all_writing() {
     let folder = tempfile::tempdir().unwrap();
     let syncer = Syncer::start_with(Fsync::Always, |_| Err(io::Error::other("no disk"))).unwrap();
@@ -132,6 +171,65 @@ fn old_and_superfluous_segments_go() {
     assert!(start > 60 && (2000..3100).contains(&size), "{start} {size}");
     drop(log);
     assert_eq!(open(folder.path(), &config).bounds().log_start, start);
+}
+
+#[test]
+fn a_full_disk_comes_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 1024, retention_bytes: Some(2000), ..LogConfig::default() };
+    let log = open(folder.path(), &config);
+    for _ in 0..60 {
+        log.append(Made::values(1).bytes(), NOW_MS).unwrap();
+    }
+    // No small file can be written.
+    let in_the_way = ["offsets.tmp", "checkpoint.tmp"].map(|name| folder.path().join(name));
+    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    assert!(log.maintain(NOW_MS).is_err());
+    let (start, size) = (log.bounds().log_start, log.size_bytes());
+    assert!(start > 0 && size < 3100, "{start} {size}");
+    assert_eq!(recovery::bases(folder.path()).unwrap()[0], start);
+    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    let seen = read_all(&log, Isolation::ReadUncommitted, 100);
+    assert_eq!(read_all(&open(folder.path(), &config), Isolation::ReadUncommitted, 100), seen);
+    log.maintain(NOW_MS).unwrap();
+    assert_eq!(checkpoint::Checkpoint::load(folder.path()).unwrap().offset, 60);
+}
+
+#[test]
+fn files_that_could_not_be_removed_are_removed_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 1024, retention_bytes: Some(2000), ..LogConfig::default() };
+    let log = open(folder.path(), &config);
+    for _ in 0..60 {
+        log.append(Made::values(1).bytes(), NOW_MS).unwrap();
+    }
+    let in_the_way = files::named(folder.path(), 0, "txnindex");
+    std::fs::create_dir(&in_the_way).unwrap();
+    assert!(log.maintain(NOW_MS).is_err());
+    let start = log.bounds().log_start;
+    assert!(recovery::bases(folder.path()).unwrap()[0] < start);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    log.maintain(NOW_MS).unwrap();
+    assert_eq!((recovery::bases(folder.path()).unwrap()[0], log.bounds().log_start), (start, start));
+}
+
+#[test]
+fn a_segment_begins_though_an_index_can_not_be_written_and_not_while_maintenance_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 100, ..LogConfig::default() };
+    let log = open(folder.path(), &config);
+    let append = || log.append(Made::values(1).bytes(), NOW_MS).unwrap();
+    let under_way = log.core.maintenance.lock().unwrap();
+    (0..20).for_each(|_| drop(append()));
+    assert!(!files::named(folder.path(), 2, "index").exists());
+    drop(under_way);
+    let sealed = log.core.lock().unsaved.len();
+    let next = files::named(folder.path(), (sealed - 8) as i64, "index");
+    std::fs::create_dir(&next).unwrap();
+    std::fs::create_dir(next.join("full")).unwrap();
+    assert_eq!(append().base_offset, 20);
+    append();
+    assert!(files::named(folder.path(), (sealed - 7) as i64, "index").exists());
 }
 
 #[test]

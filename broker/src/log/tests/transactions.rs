@@ -116,3 +116,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_retention_took_meanwhile_is_not_current() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig { segment_bytes: 1024, ..LogConfig::default() };
+    let log = open(folder.path(), &config);
+    log.append(Made::values(2).of(1, 0, 0).in_transaction().bytes(), NOW_MS).unwrap();
+    log.append_marker(1, 0, Outcome::Abort, NOW_MS).unwrap();
+    for _ in 0..30 {
+        log.append(Made::values(1).bytes(), NOW_MS).unwrap();
+    }
+    let place = log.core.lock().place(0);
+    assert!(log.core.is_current(&place, 0));
+    assert_eq!(log.core.aborted_between(0, 2).unwrap(), [(1, 0)]);
+    log.reconfigure(LogConfig { retention_bytes: Some(1000), ..config });
+    log.maintain(NOW_MS).unwrap();
+    assert!(log.core.aborted_between(0, 2).unwrap().is_empty());
+    assert!(!log.core.is_current(&place, 0));
+    assert_eq!(
+        log.read(0, 100, true, Isolation::ReadCommitted).unwrap_err().error,
+        ResponseError::OffsetOutOfRange
+    );
+}

@@ -37,6 +37,7 @@ pub fn done(clients: Clients, backend: &Backend) -> Result<()> {
 fn read_all(backend: &Backend, topic: &str) -> Result<Vec<OwnedMessage>> {
     let from: Vec<_> = (0..PARTITIONS).map(|partition| (partition, Offset::Beginning)).collect();
     let settings = [("enable.partition.eof", "true"), ("check.crcs", "true")];
+    backend.settled(topic, from.len())?;
     let consumer = backend.reader(topic, &from, &settings)?;
     let (mut messages, mut ended) = (Vec::new(), BTreeSet::new());
     while ended.len() < from.len() {

@@ -44,9 +44,18 @@ impl Backend {
 
 /// Runs `check` on an embedded broker with an empty folder, and closes the broker after it.
 pub fn on_embedded(test: &str, check: impl FnOnce(&Backend) -> Result<()>) -> Result<()> {
+    on_embedded_syncing("5ms", test, check)
+}
+
+/// The same with another `--log-fsync`.
+pub fn on_embedded_syncing(
+    fsync: &str,
+    test: &str,
+    check: impl FnOnce(&Backend) -> Result<()>,
+) -> Result<()> {
     let folder = TempDir::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let mut broker = runtime.block_on(Broker::start(folder.path(), settings())).context("start")?;
+    let mut broker = runtime.block_on(Broker::start(folder.path(), settings(fsync))).context("start")?;
     let mut backend = Backend::new(Kind::Embedded, &broker.address().to_string(), test)?;
     backend.folder = Some(folder.path().to_owned());
     check(&backend)?;
@@ -55,13 +64,13 @@ pub fn on_embedded(test: &str, check: impl FnOnce(&Backend) -> Result<()>) -> Re
     });
     anyhow::ensure!(ended.is_none(), "the broker ended by itself: {ended:?}");
     runtime.block_on(broker.close()).context("close")?;
-    reopens(&runtime, folder.path())
+    reopens(&runtime, folder.path(), fsync)
 }
 
 /// Whatever a check has left in the folder can be opened again.
-fn reopens(runtime: &Runtime, folder: &Path) -> Result<()> {
+fn reopens(runtime: &Runtime, folder: &Path, fsync: &str) -> Result<()> {
     let broker =
-        runtime.block_on(Broker::start(folder, settings())).context("start on what the check left")?;
+        runtime.block_on(Broker::start(folder, settings(fsync))).context("start on what the check left")?;
     runtime.block_on(broker.close()).context("close again")
 }
 
@@ -73,12 +82,12 @@ pub fn on_kafka(test: &str, check: fn(&Backend) -> Result<()>) -> Result<()> {
 }
 
 /// The defaults, on a free port.
-fn settings() -> Settings {
+fn settings(fsync: &str) -> Settings {
     #[derive(clap::Parser)]
     struct Arguments {
         #[command(flatten)]
         settings: Settings,
     }
-    let arguments = ["test", "--log-listen", "127.0.0.1:0", "--log-fsync", "5ms"];
+    let arguments = ["test", "--log-listen", "127.0.0.1:0", "--log-fsync", fsync];
     <Arguments as clap::Parser>::parse_from(arguments).settings
 }

@@ -222,6 +222,12 @@ impl Backend {
         drain(&self.reader(topic, &[(0, Offset::Beginning)], &[])?, count)
     }
 
+    /// Waits until all that was acknowledged is shown: the embedded broker shows what is on the disk, and tells the ends
+    /// of its partitions only when that is so.
+    pub fn settled(&self, topic: &str, partitions: usize) -> Result<()> {
+        (0..i32::try_from(partitions)?).try_for_each(|partition| self.watermarks(topic, partition).map(drop))
+    }
+
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let consumer = self.consumer("watermarks", &[])?;
         consumer.fetch_watermarks(topic, partition, REQUEST).context("watermarks")

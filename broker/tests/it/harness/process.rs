@@ -1,11 +1,12 @@
 //! `millrace-broker` as a child process: its standard error goes to a file, which a failing test shows; it never
 //! outlives the test.
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, Wire, until};
 use anyhow::{Context as _, Result, bail, ensure};
+use kafka_protocol::messages::ApiVersionsRequest;
 use std::{
     fs::{self, File},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -21,8 +22,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the broker on this folder and port, and returns when it takes connections. Its words go to the file `log`.
+    /// Starts the broker on this folder and port, and returns when it answers. Its words go to the file `log`.
     pub fn start(folder: &Path, port: u16, fsync: &str, log: &Path) -> Result<Self> {
+        Self::try_start(folder, port, fsync, log)?.context("the broker ended at once")
+    }
+
+    /// The same, None where it ended instead.
+    pub fn try_start(folder: &Path, port: u16, fsync: &str, log: &Path) -> Result<Option<Self>> {
         let address = format!("127.0.0.1:{port}");
         let words = File::options().create(true).append(true).open(log)?;
         let child = Command::new(BINARY)
@@ -35,14 +41,14 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {BINARY}"))?;
         let mut process = Self { log: log.to_owned(), child };
-        until("the broker takes connections", PATIENCE, || {
-            if let Some(status) = process.child.try_wait()? {
-                // Not worth the rest of the wait.
-                panic!("the broker ended at once with {status}");
+        let runs = until("the broker answers or ends", PATIENCE, || {
+            if process.child.try_wait()?.is_some() {
+                return Ok(false);
             }
-            TcpStream::connect(&address).map(drop).context("connect")
+            // It listens before it is ready, and answers when it is.
+            Wire::connect(&address)?.ask(0, &ApiVersionsRequest::default()).map(|_| true)
         })?;
-        Ok(process)
+        Ok(runs.then_some(process))
     }
 
     /// kill -9
