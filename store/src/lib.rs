@@ -16,6 +16,11 @@
 //! - `oliphaunt-wasix` unpacks its machine code into `$XDG_CACHE_HOME` or `~/.cache`, in `oliphaunt-wasix/` (48 MB), and
 //!   scratch files into the folder for temporary files.
 
+#![cfg_attr(
+    not(feature = "postgres"),
+    expect(dead_code, reason = "there is nothing to open and nothing to relay to")
+)]
+
 mod backend;
 mod engine;
 mod error;

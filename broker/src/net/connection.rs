@@ -2,10 +2,10 @@
 //!
 //! One request is worked on at a time, as in Kafka; but one that only waits for the disk lets the next begin.
 
-use super::{Answer, Answering, Close, Limits, Peer, Service, frame::Frame, frame::Frames};
+use super::{Answer, Answering, Close, Limits, Peer, Service, frame::Frame, frame::Frames, limits::Budget};
 use bytes::{Buf, Bytes};
 use std::{collections::VecDeque, io::IoSlice, sync::Arc, sync::atomic::Ordering};
-use tokio::{io::AsyncWriteExt, net::TcpStream, net::tcp, sync::OwnedSemaphorePermit};
+use tokio::{io::AsyncWriteExt, net::TcpStream, net::tcp};
 use tokio_util::sync::CancellationToken;
 
 /// How many requests may wait for the disk at once.
@@ -26,7 +26,7 @@ struct Waiting {
     answering: Answering,
     overlaps: bool,
     /// The request's share of the budget, while it may still hold the frame.
-    _budget: Option<OwnedSemaphorePermit>,
+    _budget: Option<Budget>,
 }
 
 enum Event {

@@ -1,9 +1,9 @@
 //! Reads frames: four bytes of length, then so many. The buffer grows as bytes come, not as a length claims.
 
-use super::{Close, Limits};
+use super::{Close, Limits, limits::Budget};
 use bytes::{Buf, Bytes, BytesMut};
 use std::sync::{Arc, atomic::Ordering};
-use tokio::{io::AsyncRead, io::AsyncReadExt, sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{io::AsyncRead, io::AsyncReadExt, time::Instant};
 
 const LENGTH_BYTES: usize = 4;
 /// What a connection may hold without a share of the budget, and how much is read at once at first.
@@ -13,21 +13,21 @@ const READ_MIN: usize = 4 << 10;
 /// A whole frame, and its share of the budget until it is worked off.
 pub struct Frame {
     pub bytes: Bytes,
-    pub budget: OwnedSemaphorePermit,
+    pub budget: Budget,
 }
 
 /// Reads the frames of one connection. `next` and `peek` may be dropped at any await and called again.
 pub struct Frames {
     buffer: BytesMut,
     limits: Arc<Limits>,
-    budget: Option<OwnedSemaphorePermit>,
+    budget: Budget,
     /// When the frame that is being read must be whole.
     deadline: Option<Instant>,
 }
 
 impl Frames {
     pub fn new(limits: Arc<Limits>) -> Self {
-        Self { buffer: BytesMut::new(), limits, budget: None, deadline: None }
+        Self { buffer: BytesMut::new(), limits, budget: Budget::default(), deadline: None }
     }
 
     /// The next frame; None when the client has closed between two.
@@ -35,23 +35,31 @@ impl Frames {
         loop {
             let length = self.length()?;
             if let Some(length) = length
-                && self.buffer.len() >= (LENGTH_BYTES + length).min(UNBUDGETED)
-                && self.budget.is_none()
-            {
-                self.budget = Some(self.limits.admit(length).await);
-                self.deadline = Some(Instant::now() + self.limits.frame_time(length));
-            }
-            if let Some(length) = length
                 && self.buffer.len() >= LENGTH_BYTES + length
-                && let Some(budget) = self.budget.take()
             {
-                return Ok(Some(self.cut(length, budget)));
+                return Ok(Some(self.cut(length)));
             }
-            let end = LENGTH_BYTES + length.unwrap_or(0);
+            let end = self.fund(length.unwrap_or(0)).await;
             if !self.read(from, end - self.buffer.len()).await? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes a share of the budget for as many bytes again as are there: what is only claimed takes nothing from others.
+    /// Up to where the buffer may grow.
+    async fn fund(&mut self, length: usize) -> usize {
+        let allowed = self.budget.bytes.max(UNBUDGETED);
+        if length > allowed && self.buffer.len() >= allowed {
+            let (began, is_first) = (Instant::now(), self.budget.bytes == 0);
+            let bytes = length.min(2 * self.buffer.len());
+            self.limits.admit(&mut self.budget, bytes, length).await;
+            self.deadline = match self.deadline {
+                Some(deadline) if !is_first => Some(deadline + began.elapsed()),
+                _ => Some(Instant::now() + self.limits.frame_time(length)),
+            };
+        }
+        LENGTH_BYTES + length.min(self.budget.bytes.max(UNBUDGETED))
     }
 
     /// Waits for the client's end, reading no more than the length of the next frame: while a request is answered that
@@ -77,7 +85,8 @@ impl Frames {
     }
 
     /// Small frames are copied, so that what keeps a part of one does not keep the whole buffer.
-    fn cut(&mut self, length: usize, budget: OwnedSemaphorePermit) -> Frame {
+    fn cut(&mut self, length: usize) -> Frame {
+        let budget = std::mem::take(&mut self.budget);
         self.buffer.advance(LENGTH_BYTES);
         let bytes = if length <= READ_MIN {
             let copy = Bytes::copy_from_slice(&self.buffer[..length]);
@@ -100,7 +109,9 @@ impl Frames {
             let grow = if self.buffer.is_empty() { READ_MIN } else { self.buffer.len().max(UNBUDGETED) };
             self.buffer.reserve(grow.min(wanted.max(READ_MIN)));
         }
-        let waits = self.deadline.unwrap_or_else(|| Instant::now() + self.limits.idle);
+        // Time for a large frame is for one that comes, not for one that stops.
+        let pause = Instant::now() + self.limits.frame_grace;
+        let waits = self.deadline.map_or(Instant::now() + self.limits.idle, |deadline| deadline.min(pause));
         let read = match tokio::time::timeout_at(waits, from.read_buf(&mut self.buffer)).await {
             Ok(read) => read.map_err(|error| Close(format!("reading: {error}")))?,
             Err(_) if self.buffer.is_empty() => return Err(Close("idle for too long".into())),

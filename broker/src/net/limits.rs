@@ -13,6 +13,15 @@ pub struct Traffic {
     pub bytes_out: AtomicU64,
 }
 
+/// What a frame has of the budget, until it is dropped.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// How many bytes of the frame it covers.
+    pub(super) bytes: usize,
+    permits: Option<OwnedSemaphorePermit>,
+    _overdraft: Option<OwnedSemaphorePermit>,
+}
+
 /// The limits of a server and what is left of them.
 #[derive(Debug)]
 pub struct Limits {
@@ -28,6 +37,7 @@ pub struct Limits {
     connections_max: usize,
     inflight: Arc<Semaphore>,
     inflight_max: u32,
+    overdraft: Arc<Semaphore>,
 }
 
 const SLOWEST_BYTES_PER_SECOND: u32 = 64 << 10;
@@ -44,6 +54,7 @@ impl Limits {
             connections_max,
             inflight: Arc::new(Semaphore::new(settings.log_inflight_bytes as usize)),
             inflight_max: settings.log_inflight_bytes,
+            overdraft: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -52,11 +63,27 @@ impl Limits {
         Arc::clone(&self.connections).try_acquire_owned().ok()
     }
 
-    /// Waits until a frame of this length may be held. A frame that is larger than the whole budget waits for all of it.
-    pub(super) async fn admit(&self, length: usize) -> OwnedSemaphorePermit {
-        let bytes = u32::try_from(length).unwrap_or(u32::MAX).min(self.inflight_max);
-        let budget = Arc::clone(&self.inflight);
-        budget.acquire_many_owned(bytes).await.expect("the budget is never closed")
+    /// Waits until so many bytes of a frame may be held. Frames that have a part of the budget each may all wait for more:
+    /// so one at a time may go past it, to its `length`. A frame that is larger than the budget waits for all of it.
+    pub(super) async fn admit(&self, budget: &mut Budget, bytes: usize, length: usize) {
+        let held = budget.permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = bytes.min(self.inflight_max as usize).saturating_sub(held);
+        let more = u32::try_from(more).expect("the budget is a u32");
+        tokio::select! {
+            biased;
+            permits = Arc::clone(&self.inflight).acquire_many_owned(more) => {
+                let permits = permits.expect("the budget is never closed");
+                match &mut budget.permits {
+                    Some(held) => held.merge(permits),
+                    none => *none = Some(permits),
+                }
+                budget.bytes = bytes;
+            }
+            overdraft = Arc::clone(&self.overdraft).acquire_owned() => {
+                budget._overdraft = Some(overdraft.expect("it is never closed"));
+                budget.bytes = length;
+            }
+        }
     }
 
     /// How long a frame of this length may take to arrive.

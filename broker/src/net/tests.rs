@@ -216,6 +216,62 @@ async fn a_claim_without_bytes_takes_nothing_from_others() {
 }
 
 #[tokio::test]
+async fn a_large_claim_takes_no_more_than_has_come() {
+    let server = server(&[], |_| ()).await;
+    let mut claimers = Vec::new();
+    for _ in 0..3 {
+        let mut claimer = server.connect().await;
+        claimer.write_all(&(95_i32 << 20).to_be_bytes()).await.expect("it takes bytes");
+        claimer.write_all(&vec![b'a'; 70_000]).await.expect("it takes bytes");
+        claimers.push(claimer);
+    }
+    let all_read = || server.limits.traffic.bytes_in.load(Ordering::Relaxed) == 3 * 70_004;
+    within(async {
+        while !all_read() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for length in [10, 32 << 20] {
+        let mut stream = server.connect().await;
+        let body = vec![b'a'; length];
+        stream.write_all(&frame(&body)).await.expect("it takes bytes");
+        assert!(read_frame(&mut stream).await.as_deref() == Some(&body));
+    }
+}
+
+#[tokio::test]
+async fn a_large_claim_buys_no_time_for_silence() {
+    let quick = |limits: &mut Limits| limits.frame_grace = Duration::from_millis(100);
+    let server = server(&[], quick).await;
+    let mut claimer = server.connect().await;
+    claimer.write_all(&(95_i32 << 20).to_be_bytes()).await.expect("it takes bytes");
+    claimer.write_all(&vec![b'a'; 70_000]).await.expect("it takes bytes");
+    assert!(read_frame(&mut claimer).await.is_none());
+}
+
+#[tokio::test]
+async fn frames_that_all_have_begun_and_need_more_than_there_is_come_to_their_end() {
+    let server = server(&["--log-inflight-bytes", "1048576"], |_| ()).await;
+    let mut begun = Vec::new();
+    let body = vec![b'a'; 1 << 20];
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        stream.write_all(&frame(&body)[..300_000]).await.expect("it takes bytes");
+        begun.push(stream);
+    }
+    let mut rest = tokio::task::JoinSet::new();
+    for mut stream in begun {
+        let body = body.clone();
+        rest.spawn(async move {
+            stream.write_all(&frame(&body)[300_000..]).await.expect("it takes bytes");
+            assert!(read_frame(&mut stream).await.as_deref() == Some(&body));
+        });
+    }
+    within(rest.join_all()).await;
+}
+
+#[tokio::test]
 async fn an_end_answers_what_waits_for_the_disk_and_drops_what_may_wait_for_ever() {
     let server = server(&[], |_| ()).await;
     let (mut disk, mut ever) = (server.connect().await, server.connect().await);
