@@ -12,11 +12,11 @@ on_each_backend!(confluent, pure);
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What each backend is known not to pass, and why.
-fn known_failures(kind: Kind) -> BTreeSet<&'static str> {
+/// What each backend need not pass, and why.
+fn excused(kind: Kind) -> BTreeSet<&'static str> {
     match kind {
         Kind::Embedded => BTreeSet::from(["new_consumer_protocol"]), // KIP-848 is not offered
-        Kind::Kafka => BTreeSet::from(["retention"]),                // it looks every five minutes only
+        Kind::Kafka => BTreeSet::from(["retention"]), // it looks every five minutes: passed only where that falls in
     }
 }
 
@@ -30,8 +30,8 @@ fn confluent(backend: &Backend) -> Result<()> {
     let failed =
         said.lines().filter(|line| line.contains(" FAIL ")).filter_map(|line| line.split(' ').next());
     let failed: BTreeSet<_> = failed.collect();
-    let known = known_failures(backend.kind);
-    ensure!(failed == known, "failed: {failed:?}, known to fail: {known:?}");
+    let excused = excused(backend.kind);
+    ensure!(failed.is_subset(&excused), "failed: {failed:?}, excused: {excused:?}");
     Ok(())
 }
 
