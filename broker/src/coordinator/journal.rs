@@ -48,6 +48,8 @@ pub struct Journal {
     rewriting: Option<Rewriting>,
     /// A failed write could not be taken back, or nobody knows which file a power loss leaves: nothing more is written.
     broken: bool,
+    /// The last write failed, and that has been said.
+    failing: bool,
     buffer: Vec<u8>,
 }
 
@@ -76,6 +78,7 @@ impl Journal {
             live: 0,
             rewriting: None,
             broken: false,
+            failing: false,
             buffer: Vec::new(),
         };
         Ok(journal)
@@ -117,13 +120,29 @@ impl Journal {
     }
 
     fn write(&mut self) -> Result<(), ResponseError> {
-        let Err(error) = self.file.write_all_at(&self.buffer, self.len) else { return Ok(()) };
-        tracing::error!(path = %self.path.display(), %error, "could not write a change of groups or transactions");
+        let written = self.file.write_all_at(&self.buffer, self.len);
+        self.tell(written.as_ref().err());
+        if written.is_ok() {
+            return Ok(());
+        }
         if let Err(error) = self.file.set_len(self.len) {
             tracing::error!(path = %self.path.display(), %error, "could not take it back: no more is written");
             self.broken = true;
         }
         Err(ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// Clients try again many times a second, so only the first failure is told, and the end of them.
+    fn tell(&mut self, error: Option<&std::io::Error>) {
+        let path = self.path.display();
+        match error {
+            Some(error) if !self.failing => {
+                tracing::error!(%path, %error, "could not write a change of groups or transactions: clients try again");
+            }
+            None if self.failing => tracing::info!(%path, "changes of groups and transactions are written again"),
+            _ => {}
+        }
+        self.failing = error.is_some();
     }
 }
 
