@@ -1,11 +1,12 @@
 //! The processor role: raw records → partial states → windows → stored rows, and the archive.
 //!
 //! The core (`record`, `admission`, `sketch`, `aggregate`, `plan`, `window`) is pure and takes time as an argument; the
-//! shells (`stage`, `sink`, `archive`) speak to Kafka, PostgreSQL and object stores and decide nothing.
+//! shells (`stage`, `sink`, `archive`, `ledger`) speak to Kafka, PostgreSQL and object stores and decide nothing.
 
 pub mod admission;
 pub mod aggregate;
 pub mod archive;
+mod ledger;
 pub mod plan;
 pub mod record;
 mod role;

@@ -42,6 +42,15 @@ pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
     Ok((identity, measured))
 }
 
+/// The workspace that a record names which is not valid otherwise.
+pub fn workspace(bytes: &[u8]) -> Option<WorkspaceId> {
+    #[derive(Deserialize)]
+    struct Head {
+        workspace_id: WorkspaceId,
+    }
+    serde_json::from_slice::<Head>(bytes).ok().map(|head| head.workspace_id)
+}
+
 #[derive(Deserialize)]
 struct Lean {
     id: RecordId,

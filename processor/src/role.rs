@@ -2,6 +2,7 @@
 
 use crate::{
     archive::{self, ArchiveComponents, ArchiveMetrics},
+    ledger::{self, LedgerComponents, LedgerMetrics},
     plan::{Plan, PlanError},
     settings::Settings,
     sink::{self, SinkComponents, SinkMetrics},
@@ -31,6 +32,8 @@ pub enum Error {
     Plan(#[from] PlanError),
     #[error("the sink of window rows")]
     Sink(#[from] sink::Error),
+    #[error("the ledger")]
+    Ledger(#[from] ledger::Error),
     #[error("--archive-url")]
     ArchiveUrl(#[from] archive::LocationError),
     #[error("the archive")]
@@ -45,7 +48,7 @@ pub enum Error {
 
 type Stages = JoinSet<Result<(), Error>>;
 
-/// Runs combine, windows, sink and archive until `shutdown`, or until one of them can't go on: then the others are
+/// Runs combine, windows, sink, ledger and archive until `shutdown`, or until one of them can't go on: then the others are
 /// stopped too and its error is returned. The topics and tables must exist.
 pub async fn run(
     settings: Settings,
@@ -55,11 +58,12 @@ pub async fn run(
     let stop = shutdown.child_token();
     let mut stages = start(&settings, &components, &stop).await?;
     start_sink(&mut stages, &settings, &components, &stop)?;
+    start_ledger(&mut stages, &settings, &components, &stop)?;
     start_archive(&mut stages, &settings, &components, &stop)?;
     finish(stages, &stop).await
 }
 
-/// The same without sink and archive: from raw records to rows of the `aggregates` topic.
+/// The same without sink, ledger and archive: from raw records to rows of the `aggregates` topic.
 pub async fn run_windows(
     settings: Settings,
     components: Components,
@@ -164,6 +168,24 @@ fn start_sink(
         instance: settings.instance_id.clone(),
     };
     let running = sink::run(sink, stop.clone());
+    stages.spawn(async { Ok(running.await?) });
+    Ok(())
+}
+
+fn start_ledger(
+    stages: &mut Stages,
+    settings: &Settings,
+    components: &Components,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let ledger = LedgerComponents {
+        log: components.log.clone(),
+        pool: components.pool.clone(),
+        metrics: LedgerMetrics::register(&components.registry)?,
+        retention: settings.ledger_retention(),
+        instance: settings.instance_id.clone(),
+    };
+    let running = ledger::run(ledger, stop.clone());
     stages.spawn(async { Ok(running.await?) });
     Ok(())
 }

@@ -19,6 +19,17 @@ pub struct Settings {
     /// Threads that combine raw records; more than the topic has partitions are idle
     #[arg(long, env = "COMBINE_WORKERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub combine_workers: u16,
+    /// Minutes of the ledger that are older, in days, are deleted
+    #[arg(long, env = "LEDGER_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    pub ledger_days: u16,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Settings {
+    pub(crate) fn ledger_retention(&self) -> Duration {
+        DAY * u32::from(self.ledger_days)
+    }
 }
 
 /// Which raw records count.
@@ -91,7 +102,7 @@ fn host_name() -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(Duration);
 
-const SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
+const SPAN_MAX: Duration = DAY;
 
 impl From<Span> for Duration {
     fn from(span: Span) -> Self {

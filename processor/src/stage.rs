@@ -4,6 +4,7 @@
 mod chunk;
 pub(crate) mod client;
 pub mod combine;
+mod entries;
 mod frame;
 mod range;
 pub(crate) mod settled;

@@ -6,6 +6,7 @@ mod archive;
 mod brokers;
 mod bucket;
 mod feed;
+mod ledger;
 mod letters;
 mod meters;
 mod pipeline;

@@ -2,12 +2,14 @@
 //! `{"error": text, "code": status}`.
 
 mod dead_letters;
+mod ledger;
 mod pipeline;
 mod readable;
 mod workspaces;
 
 use crate::{
-    archive::Archive, feed::Hub, meters::Meters, pipeline::monitor::Monitor, recent::Recent, tail::Positions,
+    archive::Archive, feed::Hub, ledger::monitor::LedgerMonitor, meters::Meters, pipeline::monitor::Monitor,
+    recent::Recent, tail::Positions,
 };
 use axum::{
     Router,
@@ -38,6 +40,7 @@ pub struct Api {
     pub aggregations: Aggregations,
     pub waits: Arc<Waits>,
     pub monitor: Arc<Monitor>,
+    pub ledger: Arc<LedgerMonitor>,
     pub dead_letters: Arc<DeadLetters>,
     pub records: Arc<Records>,
     pub live: Arc<Live>,
@@ -73,12 +76,14 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/dead-letters", get(dead_letters::list_all))
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/api/v1/ledger", get(ledger::list_all))
         .route("/api/v1/pipeline", get(pipeline::show))
         .route("/api/v1/workspaces", get(workspaces::list))
         .route("/api/v1/workspaces/{workspace_id}/services", get(workspaces::services::list))
         .route("/api/v1/workspaces/{workspace_id}/aggregations", get(workspaces::aggregations::list))
         .route("/api/v1/workspaces/{workspace_id}/dead-letters", get(dead_letters::list))
         .route("/api/v1/workspaces/{workspace_id}/dead-letters/replay", post(dead_letters::replay))
+        .route("/api/v1/workspaces/{workspace_id}/ledger", get(ledger::list))
         .route("/api/v1/workspaces/{workspace_id}/metrics", get(workspaces::metrics::list))
         .route("/api/v1/workspaces/{workspace_id}/ws", get(workspaces::ws::connect))
         .route_layer(from_fn_with_state(meters, measure))

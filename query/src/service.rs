@@ -4,6 +4,7 @@ use crate::{
     archive::{self, Archive},
     brokers::Brokers,
     feed::{self, Hub},
+    ledger::{meters::LedgerMeters, monitor::LedgerMonitor},
     meters::Meters,
     pipeline::{meters::PipelineMeters, monitor::Monitor},
     reach::{Reach, stored::Stored},
@@ -96,11 +97,14 @@ impl QueryService {
         });
         let seen = PipelineMeters::register(&components.registry).map_err(Error::Meters)?;
         let monitor = Monitor::new(&components.log, Arc::clone(&waits), seen).map_err(Error::Brokers)?;
+        let seen = LedgerMeters::register(&components.registry).map_err(Error::Meters)?;
+        let ledger = LedgerMonitor::new(components.pool.clone(), Arc::clone(&waits), seen);
         let api = Api {
             directory: components.directory,
             pool: components.pool,
             waits,
             monitor: Arc::new(monitor),
+            ledger: Arc::new(ledger),
             dead_letters: Arc::new(DeadLetters::new(components.log.clone())),
             aggregations: Aggregations { rows_max: settings.aggregation_rows },
             records: Arc::new(Records {
@@ -168,6 +172,7 @@ impl QueryService {
         let aggregates = source("aggregates", topics.aggregates, 0, &live.aggregates);
         self.read(log, aggregates, AggregatesSink::new(Arc::clone(&live.hub), &meters))?;
         self.readers.spawn(Arc::clone(&self.api.monitor).run(self.shutdown.clone()));
+        self.readers.spawn(Arc::clone(&self.api.ledger).run(self.shutdown.clone()));
         let progress = source("progress", topics.progress, PROGRESS_BACK, &Arc::default());
         self.read(log, progress, ProgressSink::new(Arc::clone(&self.api.waits.reach), &meters))
     }

@@ -1,6 +1,6 @@
 //! The JSON Schemas of every record type, made from the types. The files in `schemas/json/` are these, checked for drift.
 
-use crate::{AggregateRow, QueryMetric, dead_letter::DeadLetterHeaders, partial, progress::Progress};
+use crate::{AggregateRow, QueryMetric, dead_letter::DeadLetterHeaders, ledger, partial, progress::Progress};
 use schemars::{JsonSchema, generate::SchemaSettings};
 
 /// (file name, schema as pretty JSON with a final newline) of each record type.
@@ -10,6 +10,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("aggregate-row.schema.json", schema::<AggregateRow>()),
         ("partial-header.schema.json", schema::<partial::Header>()),
         ("progress.schema.json", schema::<Progress>()),
+        ("ledger-entry.schema.json", schema::<ledger::Entry>()),
         ("dead-letter-headers.schema.json", schema::<DeadLetterHeaders>()),
     ]
 }

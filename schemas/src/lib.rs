@@ -7,6 +7,7 @@ pub mod ids;
 pub mod json;
 pub mod json_schema;
 pub mod key;
+pub mod ledger;
 pub mod metric;
 pub mod partial;
 pub mod progress;

@@ -13,6 +13,9 @@ pub struct Topics {
     pub progress: String,
     /// Records that could not be counted, with their original bytes ([`crate::dead_letter`]).
     pub dead_letters: String,
+    /// [`crate::ledger::Entry`] as JSON. Its number of partitions must stay as it is: what a stage tells of one partition
+    /// is in one partition, in order.
+    pub ledger: String,
 }
 
 /// What to create a topic with, where it is missing.
@@ -36,6 +39,7 @@ impl Topics {
             aggregates: format!("{prefix}aggregates"),
             progress: format!("{prefix}progress"),
             dead_letters: format!("{prefix}dead-letters"),
+            ledger: format!("{prefix}ledger"),
         }
     }
 
@@ -50,6 +54,8 @@ impl Topics {
         let mut dead_letters = spec(&self.dead_letters, WEEK_MS);
         // A producer may compress what it sends; a dead letter holds the bytes as they were.
         dead_letters.config.push(("max.message.bytes", "8388608"));
+        let mut ledger = spec(&self.ledger, WEEK_MS);
+        ledger.config.push(("max.message.bytes", "8388608"));
         let progress = TopicSpec {
             name: self.progress.clone(),
             partitions,
@@ -61,6 +67,7 @@ impl Topics {
             spec(&self.aggregates, WEEK_MS),
             progress,
             dead_letters,
+            ledger,
         ]
     }
 }

@@ -5,6 +5,7 @@ mod services;
 
 use super::{
     batch::{Batch, Identity, Plan, merged},
+    offsets::Offsets,
     reaction::{Reaction, reaction},
 };
 use crate::sketch::SketchError;
@@ -22,17 +23,6 @@ const SINK: &str = "aggregates";
 const STORE_LIMIT: Duration = Duration::from_secs(30);
 /// The most services remembered as registered; past it they are registered again.
 const SERVICES_MAX: usize = 100_000;
-
-const BEGIN_OFFSETS: &str = "INSERT INTO sink_offsets (sink, topic, partition, next_offset)
-     SELECT $1, $2, partition, 0 FROM unnest($3::int[]) AS t (partition) ORDER BY partition
-     ON CONFLICT DO NOTHING";
-const READ_OFFSETS: &str = "SELECT partition, next_offset FROM sink_offsets
-     WHERE sink = $1 AND topic = $2 AND partition = ANY ($3)";
-const LOCK_OFFSETS: &str = "SELECT partition, next_offset FROM sink_offsets
-     WHERE sink = $1 AND topic = $2 AND partition = ANY ($3) ORDER BY partition FOR UPDATE";
-const WRITE_OFFSETS: &str = "UPDATE sink_offsets SET next_offset = t.next_offset
-     FROM unnest($3::int[], $4::bigint[]) AS t (partition, next_offset)
-     WHERE sink = $1 AND topic = $2 AND sink_offsets.partition = t.partition";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,34 +72,20 @@ pub struct Stored {
 
 pub struct Store {
     pool: PgPool,
-    topic: String,
+    offsets: Offsets,
     /// Services that are certainly in their table.
     services: HashSet<(WorkspaceId, ServiceId)>,
 }
 
 impl Store {
     pub fn new(pool: PgPool, topic: &str) -> Self {
-        Self { pool, topic: topic.to_owned(), services: HashSet::new() }
+        Self { pool, offsets: Offsets { sink: SINK, topic: topic.to_owned() }, services: HashSet::new() }
     }
 
     /// Where the partitions stand; those never stored stand at 0.
     pub async fn positions(&self, partitions: &[i32]) -> Result<BTreeMap<i32, NextOffset>, Error> {
-        let doing = "reading the sink's offsets";
-        sqlx::query(BEGIN_OFFSETS)
-            .bind(SINK)
-            .bind(&self.topic)
-            .bind(partitions)
-            .execute(&self.pool)
-            .await
-            .map_err(while_doing(doing))?;
-        let rows: Vec<(i32, i64)> = sqlx::query_as(READ_OFFSETS)
-            .bind(SINK)
-            .bind(&self.topic)
-            .bind(partitions)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(while_doing(doing))?;
-        Ok(rows.into_iter().map(|(partition, next)| (partition, NextOffset::exclusive(next))).collect())
+        let positions = self.offsets.positions(&self.pool, partitions).await;
+        positions.map_err(while_doing("reading the sink's offsets"))
     }
 
     /// Stores all of `batch`, or nothing.
@@ -135,50 +111,18 @@ impl Store {
         new_services: &[(WorkspaceId, ServiceId)],
     ) -> Result<Stored, Error> {
         let mut transaction = connection.begin().await.map_err(while_doing("beginning a transaction"))?;
-        self.lock_offsets(&mut transaction, &batch.from).await?;
+        let locked = self.offsets.lock(&mut transaction, &batch.from).await;
+        if !locked.map_err(while_doing("locking the sink's offsets"))? {
+            return Err(Error::Moved(self.offsets.topic.clone()));
+        }
         let stored = store_rows(&mut transaction, &Plan::of(batch)).await?;
         services::register(&mut transaction, new_services)
             .await
             .map_err(while_doing("registering services"))?;
-        self.write_offsets(&mut transaction, &batch.to()).await?;
+        let written = self.offsets.write(&mut transaction, &batch.to()).await;
+        written.map_err(while_doing("storing the sink's offsets"))?;
         transaction.commit().await.map_err(while_doing("committing aggregates"))?;
         Ok(stored)
-    }
-
-    /// No other sink can go on until the transaction ends; refuses where one already has.
-    async fn lock_offsets(
-        &self,
-        connection: &mut PgConnection,
-        expected: &BTreeMap<i32, NextOffset>,
-    ) -> Result<(), Error> {
-        let partitions: Vec<i32> = expected.keys().copied().collect();
-        let found: Vec<(i32, i64)> = sqlx::query_as(LOCK_OFFSETS)
-            .bind(SINK)
-            .bind(&self.topic)
-            .bind(partitions)
-            .fetch_all(connection)
-            .await
-            .map_err(while_doing("locking the sink's offsets"))?;
-        let expected = expected.iter().map(|(partition, next)| (*partition, next.get()));
-        if found.into_iter().eq(expected) { Ok(()) } else { Err(Error::Moved(self.topic.clone())) }
-    }
-
-    async fn write_offsets(
-        &self,
-        connection: &mut PgConnection,
-        to: &BTreeMap<i32, NextOffset>,
-    ) -> Result<(), Error> {
-        let (partitions, next): (Vec<i32>, Vec<i64>) =
-            to.iter().map(|(partition, next)| (*partition, next.get())).unzip();
-        sqlx::query(WRITE_OFFSETS)
-            .bind(SINK)
-            .bind(&self.topic)
-            .bind(partitions)
-            .bind(next)
-            .execute(connection)
-            .await
-            .map_err(while_doing("storing the sink's offsets"))?;
-        Ok(())
     }
 
     fn unknown_services(&self, batch: &Batch) -> Vec<(WorkspaceId, ServiceId)> {

@@ -2,6 +2,7 @@
 
 use crate::{
     admission::{Admission, Identity, Verdict},
+    ledger::{Span, Tally},
     plan::Raw,
     record::{self, Measured},
 };
@@ -15,13 +16,20 @@ pub(super) struct Record {
     pub offset: i64,
     pub append_time: EventTime,
     pub parsed: Result<(Identity, Measured), FieldError>,
+    /// The workspace that it names: also one that is not valid may do so.
+    pub workspace: Option<WorkspaceId>,
+    pub from_edge: bool,
 }
 
 impl Record {
     pub(super) fn parse(partition: i32, offset: i64, append_time: EventTime, payload: Option<&[u8]>) -> Self {
         let parsed =
             payload.ok_or_else(|| FieldError::new("", "a record without a value")).and_then(record::parse);
-        Self { partition, offset, append_time, parsed }
+        let workspace = match &parsed {
+            Ok((identity, _)) => Some(identity.workspace),
+            Err(_) => payload.and_then(record::workspace),
+        };
+        Self { partition, offset, append_time, parsed, workspace, from_edge: false }
     }
 
     /// It has no outcome yet: accepted, but in no count.
@@ -58,12 +66,22 @@ pub(super) struct Source {
     /// What was last told, to tell a change only.
     told: Option<bool>,
     changed: bool,
+    tally: Tally,
 }
 
 impl Source {
     pub(super) fn new(admission: Admission, next: NextOffset) -> Self {
         let last_record = EventTime(i64::MIN);
-        Self { admission, next, max_event_time: None, at_end: false, last_record, told: None, changed: false }
+        Self {
+            admission,
+            next,
+            max_event_time: None,
+            at_end: false,
+            last_record,
+            told: None,
+            changed: false,
+            tally: Tally::new(next),
+        }
     }
 
     /// A record came. It is judged later than it is received: the end may be told before.
@@ -76,10 +94,16 @@ impl Source {
         self.at_end = true;
     }
 
-    /// Ends a restoration: what was read again is no news.
-    pub(super) fn restored(&mut self, next: NextOffset) {
+    /// Ends a restoration: what was read again is no news. Retention has left the records from `low` on.
+    pub(super) fn restored(&mut self, next: NextOffset, low: NextOffset) {
         self.next = next;
         self.changed = false;
+        self.tally = Tally::new(next.max(low));
+    }
+
+    /// What became of the records since it was asked last.
+    pub(super) fn tallied(&mut self) -> Vec<Span> {
+        self.tally.take()
     }
 
     /// Judges one record and adds it to `raw` if it counts.
@@ -97,6 +121,7 @@ impl Source {
         self.next = NextOffset::after(record.offset);
         self.last_record = now;
         self.changed = true;
+        self.tally(record, &verdict, created);
         if let (Verdict::Counted, Ok((identity, measured))) = (&verdict, &record.parsed) {
             raw.push(identity, measured);
             // A clock that is ahead, within the allowed skew, must not close everybody's windows before their time.
@@ -104,6 +129,19 @@ impl Source {
             self.max_event_time = self.max_event_time.max(Some(event_time));
         }
         verdict
+    }
+
+    fn tally(&mut self, record: &Record, verdict: &Verdict, created: &HashMap<WorkspaceId, EventTime>) {
+        let workspace = record.workspace.filter(|workspace| created.contains_key(workspace));
+        let counts = self.tally.count(record.offset, record.append_time, workspace);
+        counts.read += 1;
+        counts.from_edge += i64::from(record.from_edge);
+        match verdict {
+            Verdict::Counted if record.is_running() => counts.running += 1,
+            Verdict::Counted => counts.counted += 1,
+            Verdict::Duplicate => counts.duplicate += 1,
+            Verdict::DeadLetter { reason, .. } => *counts.dead_lettered.of(*reason) += 1,
+        }
     }
 
     /// The progress to tell, if there is any since the last time. A source without records is idle at once.

@@ -160,6 +160,13 @@ impl Client {
         })
     }
 
+    /// The first offset of a partition that retention has left.
+    pub(crate) fn low(&self, partition: i32) -> Result<NextOffset, StageError> {
+        let bounds = self.consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
+        let (low, _) = bounds.map_err(StageError::kafka("asking where a partition begins"))?;
+        Ok(NextOffset::exclusive(low))
+    }
+
     /// Writes `records` and commits `offsets` in one transaction.
     pub(crate) fn transact<'a>(
         &self,

@@ -9,6 +9,7 @@ use super::{
     StageError,
     chunk::{Counts, DeadLetter, Record, Source},
     client::{Assignment, Client},
+    entries::Ledger,
     frame::{self, Router},
     range::{self, Range},
     settled::{Stretch, dead_letters},
@@ -26,6 +27,7 @@ use millrace_schemas::{
     dead_letter::{
         CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIME, SOURCE_TOPIC,
     },
+    ledger::{Entry, FROM_EDGE},
     partial::{Header, Progress},
 };
 use millrace_tenancy::Directory;
@@ -33,7 +35,7 @@ use rdkafka::{
     Message, TopicPartitionList,
     consumer::Consumer,
     error::KafkaError,
-    message::{BorrowedMessage, Header as KafkaHeader, OwnedHeaders},
+    message::{BorrowedMessage, Header as KafkaHeader, Headers as _, OwnedHeaders},
     producer::BaseRecord,
 };
 use std::{
@@ -76,6 +78,7 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
     let mut worker = Worker {
         raw_partitions: partition_count(&client.consumer, &topics.metrics)?,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
+        ledger: Ledger::new(&client, topics.ledger)?,
         sources: BTreeMap::new(),
         known: HashMap::new(),
         partials: topics.partials,
@@ -100,6 +103,7 @@ struct Worker<'a> {
     client: &'a Client,
     raw_partitions: i32,
     router: Router,
+    ledger: Ledger,
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
@@ -184,7 +188,7 @@ impl<'a> Worker<'a> {
             if batch.len() >= 10_000 { self.remember(&mut source, &mut batch) } else { Ok(()) }
         })?;
         self.remember(&mut source, &mut batch)?;
-        source.restored(next);
+        source.restored(next, self.client.low(partition)?);
         self.sources.insert(partition, source);
         Ok(())
     }
@@ -204,7 +208,7 @@ impl<'a> Worker<'a> {
     fn learn_workspaces(&mut self, records: &[Record]) -> Result<(), StageError> {
         let wanted: HashSet<WorkspaceId> = records
             .iter()
-            .filter_map(|record| record.parsed.as_ref().ok().map(|(identity, _)| identity.workspace))
+            .filter_map(|record| record.workspace)
             .filter(|workspace| !self.known.contains_key(workspace))
             .collect();
         if wanted.is_empty() {
@@ -233,7 +237,8 @@ impl<'a> Worker<'a> {
     }
 
     fn process(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StageError> {
-        let records: Vec<Record> = messages.iter().map(read_record).collect();
+        let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
+        let records: Vec<Record> = messages.iter().map(read).collect();
         self.learn_workspaces(&records)?;
         let now = EventTime::from(chrono::Utc::now());
         let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
@@ -263,7 +268,9 @@ impl<'a> Worker<'a> {
         } else {
             Some(self.runtime.block_on(self.components.plan.partial(raw.take()))?)
         };
-        self.commit(messages, &dead, &Header { sources: self.raw_partitions, progress }, states.as_ref())?;
+        let oldest_arrival = records.iter().map(|record| record.append_time).min();
+        let header = Header { sources: self.raw_partitions, progress, oldest_arrival };
+        self.commit(messages, &dead, &header, states.as_ref())?;
         self.components.meters.add(counts, &dead);
         Ok(())
     }
@@ -283,6 +290,12 @@ impl<'a> Worker<'a> {
             let encoded = frame::encode(header, part.as_ref()).map_err(encoding)?;
             frames.extend(encoded.into_iter().map(|frame| (partition, frame)));
         }
+        let mut entries = Vec::new();
+        for (partition, source) in &mut self.sources {
+            let spans = source.tallied().into_iter();
+            let written = spans.map(|span| Entry::Combine(span.of(&self.client.topic, *partition)).write());
+            entries.extend(written.map(|entry| (*partition, entry)));
+        }
         let mut offsets = TopicPartitionList::new();
         for progress in &header.progress {
             let next = self.sources[&progress.partition].next;
@@ -294,7 +307,8 @@ impl<'a> Worker<'a> {
             BaseRecord::to(&self.partials).partition(*partition).payload(frame.as_slice())
         });
         let letters = dead.iter().map(|letter| self.dead_letter(letter, &messages[letter.index]));
-        self.client.transact(partials.chain(letters), &offsets)
+        let told = entries.iter().map(|(partition, entry)| self.ledger.record(*partition, entry));
+        self.client.transact(partials.chain(letters).chain(told), &offsets)
     }
 
     fn dead_letter<'m>(
@@ -326,6 +340,10 @@ impl<'a> Worker<'a> {
 
 fn read_record(message: &BorrowedMessage<'_>) -> Record {
     Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
+}
+
+fn is_from_edge(message: &BorrowedMessage<'_>) -> bool {
+    message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == FROM_EDGE))
 }
 
 fn append_time(message: &BorrowedMessage<'_>) -> EventTime {

@@ -72,7 +72,7 @@ pub(super) fn encode(
     states: Option<&RecordBatch>,
 ) -> Result<Vec<Vec<u8>>, FrameError> {
     let streams = states.map(streams).transpose()?.unwrap_or_default();
-    let silent = partial::Header { sources: header.sources, progress: Vec::new() };
+    let silent = partial::Header { progress: Vec::new(), ..header.clone() };
     let last = streams.len().saturating_sub(1);
     if streams.is_empty() {
         return Ok(vec![header.encode(&[])?]);

@@ -95,7 +95,7 @@ mod tests {
             max_event_time: None,
             idle: false,
         });
-        Header { sources: 2, progress: progress.collect() }
+        Header { sources: 2, progress: progress.collect(), oldest_arrival: None }
     }
 
     fn emitted(reach: &Reach) -> [Option<i64>; 2] {

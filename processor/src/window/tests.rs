@@ -84,7 +84,7 @@ impl Simulation {
         source.extend(events);
         let next_offset = offset_of(source.len());
         let progress = Progress { partition, next_offset, max_event_time, idle };
-        let header = Header { sources: 2, progress: vec![progress] };
+        let header = Header { sources: 2, progress: vec![progress], oldest_arrival: None };
         let states =
             (!events.is_empty()).then(|| RUNTIME.block_on(PLAN.partial(raw(events))).expect("partial"));
         let offset = offset_of(self.frames.len());

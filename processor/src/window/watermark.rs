@@ -88,7 +88,7 @@ mod tests {
 
     fn tell(watermark: &mut Watermark, partition: i32, max: Option<i64>, idle: bool) {
         let progress = Progress { partition, next_offset: 0, max_event_time: max.map(at), idle };
-        watermark.observe(&Header { sources: 2, progress: vec![progress] });
+        watermark.observe(&Header { sources: 2, progress: vec![progress], oldest_arrival: None });
         watermark.advance(at(1000));
     }
 

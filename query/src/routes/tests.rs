@@ -64,9 +64,9 @@ async fn get(world: &World, path: &str, key: Option<&str>) -> String {
 async fn every_route_wants_a_key() {
     let world = world();
     let missing = r#"401 None {"code":401,"error":"Missing Authorization header"}"#;
-    let paths = ["/services", "/aggregations", "/metrics", "/ws", "/dead-letters"];
+    let paths = ["/services", "/aggregations", "/metrics", "/ws", "/dead-letters", "/ledger"];
     let paths = paths.map(|route| format!("{WORKSPACE}{route}"));
-    let others = ["/api/v1/workspaces", "/api/v1/pipeline", "/api/v1/dead-letters"];
+    let others = ["/api/v1/workspaces", "/api/v1/pipeline", "/api/v1/dead-letters", "/api/v1/ledger"];
     for path in paths.iter().map(String::as_str).chain(others) {
         assert_eq!(get(&world, path, None).await, missing, "{path}");
         assert_eq!(get(&world, path, Some("bearer key")).await, missing, "{path}");

@@ -139,6 +139,11 @@ impl Positions {
         self.partitions().iter().map(end).collect()
     }
 
+    /// Of each partition: one past the newest record, and up to where there is no other one that can be read.
+    pub fn readable(&self) -> Vec<(i64, i64)> {
+        self.partitions().iter().map(|position| (position.next, position.read_up_to)).collect()
+    }
+
     /// Offsets that are not read yet.
     pub fn lag(&self) -> i64 {
         self.partitions().iter().map(|position| (position.end - position.read_up_to).max(0)).sum()

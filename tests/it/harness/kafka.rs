@@ -94,12 +94,12 @@ impl Log {
 
     async fn delete_topics(&self) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
-        let Topics { metrics, partials, aggregates, progress, dead_letters } = &self.topics;
+        let Topics { metrics, partials, aggregates, progress, dead_letters, ledger } = &self.topics;
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         // Those that a test never created are answered one by one; that is no failure.
         admin
             .delete_topics(
-                &[metrics, partials, aggregates, progress, dead_letters].map(String::as_str),
+                &[metrics, partials, aggregates, progress, dead_letters, ledger].map(String::as_str),
                 &options,
             )
             .await?;
