@@ -4,6 +4,7 @@ use crate::{
     Settings,
     admission::Budget,
     kafka::{KafkaLog, Log},
+    ledger::{Accepted, Teller},
     metrics::{Live, Metrics},
     rates::Rates,
     routes,
@@ -36,6 +37,8 @@ pub enum Error {
     Settings(#[from] SettingsError),
     #[error("making the Kafka producer")]
     Kafka(#[source] KafkaError),
+    #[error("starting the thread that tells the ledger")]
+    Teller(#[source] std::io::Error),
     #[error("registering the edge's metrics")]
     Metrics(#[source] prometheus::Error),
 }
@@ -68,8 +71,11 @@ impl Edge {
         registry: &Registry,
     ) -> Result<Self, Error> {
         settings.validate()?;
-        let log = KafkaLog::connect(log, settings.delivery_timeout()).map_err(Error::Kafka)?;
-        Self::with_log(settings, Arc::new(log), directory, registry)
+        let accepted = Accepted::new().map_err(Error::Metrics)?;
+        registry.register(Box::new(accepted.uncounted.clone())).map_err(Error::Metrics)?;
+        let kafka = KafkaLog::connect(log, settings.delivery_timeout(), accepted).map_err(Error::Kafka)?;
+        kafka.tell(Teller::start(log, Arc::clone(kafka.accepted())).map_err(Error::Teller)?);
+        Self::with_log(settings, Arc::new(kafka), directory, registry)
     }
 
     /// With any log.

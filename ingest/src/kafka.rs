@@ -2,18 +2,23 @@
 
 mod link;
 
-use crate::{delivery::Delivery, events::Parsed};
+use crate::{
+    delivery::Delivery,
+    events::Parsed,
+    ledger::{Accepted, Teller},
+};
 use link::Link;
 use millrace_log::LogSettings;
-use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, token::Origin};
+use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, ledger::FROM_EDGE, token::Origin};
 use rdkafka::{
     ClientConfig,
     config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use std::{
-    sync::{Arc, OnceLock, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     thread,
     time::Duration,
 };
@@ -31,7 +36,7 @@ pub trait Log: Send + Sync {
     fn waiting(&self) -> i64;
     /// False while no broker can be reached.
     fn reachable(&self) -> bool;
-    /// Waits, blocking, until there is an answer for every record; false if there was none in time.
+    /// The end: waits, blocking, until there is an answer for every record; false if there was none in time.
     fn flush(&self, limit: Duration) -> bool;
 }
 
@@ -43,16 +48,42 @@ pub struct KafkaLog {
     topic: String,
     origin: OnceLock<Origin>,
     producer: RwLock<Arc<LinkedProducer>>,
+    accepted: Arc<Accepted>,
+    /// The header of each record.
+    instance: String,
+    teller: Mutex<Option<Teller>>,
 }
 
 impl KafkaLog {
-    pub fn connect(settings: &LogSettings, delivery_timeout: Duration) -> Result<Self, KafkaError> {
+    pub fn connect(
+        settings: &LogSettings,
+        delivery_timeout: Duration,
+        accepted: Accepted,
+    ) -> Result<Self, KafkaError> {
         let mut config = settings.producer(delivery_timeout);
         if config.get("queue.buffering.max.messages").is_none() {
             config.set("queue.buffering.max.messages", QUEUE_RECORDS_MAX);
         }
-        let producer = RwLock::new(Arc::new(create(&config)?));
-        Ok(Self { config, topic: settings.topics().metrics, origin: OnceLock::new(), producer })
+        let accepted = Arc::new(accepted);
+        let producer = RwLock::new(Arc::new(create(&config, &accepted)?));
+        Ok(Self {
+            config,
+            topic: settings.topics().metrics,
+            origin: OnceLock::new(),
+            producer,
+            instance: accepted.instance.to_string(),
+            accepted,
+            teller: Mutex::default(),
+        })
+    }
+
+    /// From now on the ledger is told what is accepted.
+    pub fn tell(&self, teller: Teller) {
+        *self.teller.lock().unwrap_or_else(PoisonError::into_inner) = Some(teller);
+    }
+
+    pub fn accepted(&self) -> &Arc<Accepted> {
+        &self.accepted
     }
 
     /// The producer; after a fatal error (its sequence of records is lost: it takes no more) a new one.
@@ -65,7 +96,7 @@ impl KafkaLog {
         let mut slot = self.producer.write().expect("no code panics while it holds the producer");
         if let Some((code, reason)) = slot.client().fatal_error() {
             tracing::error!(%code, reason, "the Kafka producer is broken; a new one takes its place");
-            let broken = std::mem::replace(&mut *slot, Arc::new(create(&self.config)?));
+            let broken = std::mem::replace(&mut *slot, Arc::new(create(&self.config, &self.accepted)?));
             discard(broken);
         }
         Ok(Arc::clone(&slot))
@@ -76,8 +107,8 @@ impl KafkaLog {
     }
 }
 
-fn create(config: &ClientConfig) -> Result<LinkedProducer, KafkaError> {
-    LinkedProducer::from_config_and_context(config, Link::default())
+fn create(config: &ClientConfig, accepted: &Arc<Accepted>) -> Result<LinkedProducer, KafkaError> {
+    LinkedProducer::from_config_and_context(config, Link::new(Arc::clone(accepted)))
 }
 
 /// Ending a producer waits for its thread, up to a second: not where requests are served.
@@ -97,7 +128,9 @@ impl Log for KafkaLog {
         let mut keys = Keys::default();
         for (given, (record, bytes)) in parsed.records().enumerate() {
             let key = keys.of(record.workspace, record.service);
+            let from_edge = Header { key: FROM_EDGE, value: Some(&self.instance) };
             let base = BaseRecord::with_opaque_to(&self.topic, Arc::clone(delivery)).key(key).payload(bytes);
+            let base = base.headers(OwnedHeaders::new_with_capacity(1).insert(from_edge));
             match producer.send(base).map_err(|(error, _)| error) {
                 Ok(()) => {}
                 Err(error) if concerns_all(&error) => {
@@ -126,13 +159,15 @@ impl Log for KafkaLog {
     }
 
     fn flush(&self, limit: Duration) -> bool {
-        match self.current().flush(limit) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "not every record was acknowledged before the end");
-                false
-            }
+        let flushed = self.current().flush(limit);
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "not every record was acknowledged before the end");
         }
+        let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(teller) = teller {
+            teller.end(limit);
+        }
+        flushed.is_ok()
     }
 }
 

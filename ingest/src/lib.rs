@@ -9,6 +9,7 @@ mod delivery;
 mod edge;
 mod events;
 mod kafka;
+mod ledger;
 mod metrics;
 mod rates;
 mod routes;

@@ -2,9 +2,11 @@
 //! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
 
 mod offset;
+mod publisher;
 mod settings;
 mod topics;
 
 pub use offset::NextOffset;
+pub use publisher::{Error as PublishError, Publisher};
 pub use settings::{LogSettings, SettingsError};
 pub use topics::{Error as TopicsError, ensure_topics, partition_count, wait_until_reachable};

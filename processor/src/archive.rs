@@ -32,7 +32,7 @@ use crate::{
     },
 };
 use chunk::Limits;
-use millrace_log::LogSettings;
+use millrace_log::{LogSettings, Publisher};
 use millrace_tenancy::Directory;
 use shelf::Shelf;
 use tokio::runtime::Handle;
@@ -81,6 +81,7 @@ impl ArchiveComponents {
             age: self.settings.archive_interval.into(),
         };
         Archive {
+            ledger: Publisher::new(&self.log, &self.log.topics().ledger),
             log: self.log,
             shelf: Shelf::new(self.location),
             directory: self.directory,

@@ -19,7 +19,9 @@ use crate::{
     settings::WindowSettings,
 };
 use arrow::array::RecordBatch;
-use millrace_schemas::{AggregateRow, EventTime, Window, aggregate::Kind, partial::Header, progress};
+use millrace_schemas::{
+    AggregateRow, EventTime, Window, WorkspaceId, aggregate::Kind, partial::Header, progress,
+};
 use reach::Reach;
 use slot::Slot;
 use std::{collections::BTreeMap, time::Duration};
@@ -45,6 +47,17 @@ pub struct Windows {
 #[derive(Debug, Default)]
 pub struct Outputs {
     pub rows: Vec<AggregateRow>,
+}
+
+/// Records of one frame whose window of 5 s had closed before, by workspace.
+pub type Lateness = BTreeMap<WorkspaceId, Late>;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Late {
+    /// The window was still held.
+    pub held: i64,
+    /// It had left.
+    pub left: i64,
 }
 
 /// When outputs are made.
@@ -105,26 +118,34 @@ impl Windows {
         }
     }
 
-    /// Takes in one frame: its states first, so that its own progress does not make them late.
+    /// Takes in one frame: its states first, so that its own progress does not make them late. Tells which are all the same.
     pub fn apply(
         &mut self,
         offset: i64,
         header: &Header,
         states: Option<&RecordBatch>,
-    ) -> Result<(), PlanError> {
+    ) -> Result<Lateness, PlanError> {
+        let mut lateness = Lateness::new();
         for (id, states) in states.map(slot::assign).transpose()?.into_iter().flatten() {
-            if self.has_left(id) {
+            let (closed, left) = (self.is_closed(id), self.has_left(id));
+            if closed && id.0 == Window::FiveSeconds {
+                for (key, count) in slot::counts(&states) {
+                    let late = lateness.entry(key.workspace).or_default();
+                    *if left { &mut late.left } else { &mut late.held } += count;
+                }
+            }
+            if left {
                 self.deltas.push((id, states));
             } else {
                 let slot = self.slots.entry(id).or_insert_with(|| Slot::new(offset));
                 // A slot can begin its life closed: late, but not so late that it has left.
-                slot.add(offset + 1, states, self.watermark.has_passed(id.0.end_of(id.1)));
+                slot.add(offset + 1, states, closed);
             }
         }
         self.watermark.observe(header);
         self.reach.observe(offset + 1, header);
         self.position = offset + 1;
-        Ok(())
+        Ok(lateness)
     }
 
     /// Moves the watermark and gives the rows that are due: windows that closed, late revisions, deltas, and, when the

@@ -1,11 +1,12 @@
 //! What the Kafka client tells us: reports of records, and the state of its connection.
 
-use crate::delivery::Delivery;
+use crate::{delivery::Delivery, ledger::Accepted};
+use millrace_schemas::{EventTime, WorkspaceId};
 use rdkafka::{
-    ClientContext,
+    ClientContext, Timestamp,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::Message as _,
+    message::{BorrowedMessage, Message as _},
     producer::{DeliveryResult, ProducerContext},
 };
 use std::sync::{
@@ -14,12 +15,16 @@ use std::sync::{
 };
 
 /// One for each producer.
-#[derive(Default)]
 pub struct Link {
     away: AtomicBool,
+    accepted: Arc<Accepted>,
 }
 
 impl Link {
+    pub fn new(accepted: Arc<Accepted>) -> Self {
+        Self { away: AtomicBool::new(false), accepted }
+    }
+
     pub fn is_reachable(&self) -> bool {
         !self.away.load(Ordering::Relaxed)
     }
@@ -77,6 +82,7 @@ impl ProducerContext for Link {
         match result {
             Ok(record) => {
                 self.found();
+                self.accepted.add(workspace(record), append_time(record));
                 delivery.acknowledge(record.partition(), record.offset());
             }
             Err((error, _)) => {
@@ -86,6 +92,20 @@ impl ProducerContext for Link {
                 delivery.fail(1, unusual(error));
             }
         }
+    }
+}
+
+/// Of the key that the edge has given it.
+fn workspace(record: &BorrowedMessage<'_>) -> Option<WorkspaceId> {
+    let (workspace, _) = std::str::from_utf8(record.key()?).ok()?.split_once('/')?;
+    workspace.parse().ok()
+}
+
+/// Where the log said it: it can't of a retry that it had taken before.
+fn append_time(record: &BorrowedMessage<'_>) -> Option<EventTime> {
+    match record.timestamp() {
+        Timestamp::LogAppendTime(ms) => Some(EventTime::from_millis(ms)),
+        Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
     }
 }
 

@@ -34,7 +34,7 @@ fn connect(cluster: &MockCluster<'static, DefaultProducerContext>) -> KafkaLog {
         topic_replication: 1,
         properties: Vec::new(),
     };
-    KafkaLog::connect(&settings, TIMEOUT).expect("a client")
+    KafkaLog::connect(&settings, TIMEOUT, Accepted::new().expect("a valid name")).expect("a client")
 }
 
 fn three_records() -> Parsed {

@@ -1,6 +1,7 @@
 //! The stretch of a partition that waits to be written: `[from, to)`, and its archivable records. Pure.
 
 use super::path::Group;
+use crate::ledger::{Span, Tally};
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, QueryMetric};
 use std::{
@@ -48,11 +49,21 @@ pub struct Chunk {
     bytes: usize,
     /// When its first record was read.
     since: Option<Instant>,
+    tally: Tally,
 }
 
 impl Chunk {
     pub fn new(from: NextOffset) -> Self {
-        Self { from, to: from, rows: Vec::new(), groups: HashSet::new(), read: 0, bytes: 0, since: None }
+        Self {
+            from,
+            to: from,
+            rows: Vec::new(),
+            groups: HashSet::new(),
+            read: 0,
+            bytes: 0,
+            since: None,
+            tally: Tally::new(from),
+        }
     }
 
     pub fn from(&self) -> NextOffset {
@@ -71,8 +82,23 @@ impl Chunk {
         self.read == 0
     }
 
+    /// Retention has left the records from `low` on: those before are nobody's to tell of.
+    pub fn begins_at(&mut self, low: NextOffset) {
+        self.tally = Tally::new(self.from.max(low));
+    }
+
+    /// What the ledger is to be told.
+    pub fn spans(&self) -> Vec<Span> {
+        self.tally.spans()
+    }
+
     /// A record was read that is not archived: only the offset goes on.
-    pub fn pass(&mut self, offset: i64, now: Instant) {
+    pub fn pass(&mut self, offset: i64, ingest_time: EventTime, now: Instant) {
+        self.tally.pass(offset, ingest_time);
+        self.step(offset, now);
+    }
+
+    fn step(&mut self, offset: i64, now: Instant) {
         self.to = NextOffset::after(offset);
         self.read += 1;
         self.since.get_or_insert(now);
@@ -80,7 +106,8 @@ impl Chunk {
 
     /// Adds a record of `bytes` bytes.
     pub fn add(&mut self, row: Row, bytes: usize, now: Instant) {
-        self.pass(row.offset, now);
+        self.tally.count(row.offset, row.ingest_time, Some(row.metric.workspace_id)).archived += 1;
+        self.step(row.offset, now);
         self.bytes += bytes + RECORD_OVERHEAD_BYTES;
         self.groups.insert(row.group());
         self.rows.push(row);

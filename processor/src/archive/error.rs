@@ -2,7 +2,7 @@
 
 use super::{location, manifest};
 use crate::{sink::MemberError, stage::StageError};
-use millrace_log::NextOffset;
+use millrace_log::{NextOffset, PublishError};
 use parquet::errors::ParquetError;
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,8 @@ pub enum Error {
     Directory(#[source] millrace_tenancy::Error),
     #[error("asking which records are dead letters")]
     DeadLetters(#[source] Box<StageError>),
+    #[error("telling the ledger what is archived")]
+    Ledger(#[source] PublishError),
     #[error("{0} took too long")]
     TimedOut(&'static str),
     #[error(
@@ -62,7 +64,9 @@ impl Error {
     pub fn reaction(&self) -> Reaction {
         match self {
             Self::Store { source, .. } => reaction_to_store(source),
-            Self::Member(_) | Self::Sync(_) | Self::DeadLetters(_) | Self::TimedOut(_) => Reaction::Retry,
+            Self::Member(_) | Self::Sync(_) | Self::DeadLetters(_) | Self::Ledger(_) | Self::TimedOut(_) => {
+                Reaction::Retry
+            }
             Self::Directory(error) if error.is_transient() => Reaction::Retry,
             Self::Moved(_) => Reaction::Restart,
             Self::Location(_)

@@ -2,6 +2,7 @@
 //! each begins where the one before ended, so the newest tells how far the partition is. Pure.
 
 use super::path::Source;
+use crate::ledger::Span;
 use millrace_log::NextOffset;
 use millrace_schemas::EventTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -40,6 +41,9 @@ pub struct Manifest {
     /// Those archived: duplicates and dead letters are not.
     pub records: u64,
     pub files: Vec<DataFile>,
+    /// What the ledger is told of the stretch; absent in manifests of older builds, which pass over it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ledger: Vec<Span>,
 }
 
 /// The files that somebody began to write for `[from, to)`: they count only if a manifest names them.
@@ -59,6 +63,7 @@ impl Manifest {
             to: to.get(),
             records: files.iter().map(|file| file.rows).sum(),
             files,
+            ledger: Vec::new(),
         }
     }
 
@@ -122,6 +127,19 @@ mod tests {
         let bytes = serde_json::to_vec(&manifest).expect("serializes");
         assert_eq!(Manifest::parse(&bytes).expect("parses"), manifest);
         assert_eq!((manifest.records, manifest.next()), (4, NextOffset::exclusive(9)));
+    }
+
+    /// As builds wrote it before there was a ledger: it must be read for ever.
+    const GOLDEN: &str = r#"{"version":1,"topic":"t","partition":1,"from":0,"to":9,"records":2,"files":[{"path":"a","rows":2,"bytes":100,"min_completed_at":"1970-01-01T00:00:00Z","max_completed_at":"1970-01-01T00:00:00.000001Z"}]}"#;
+
+    #[test]
+    fn reads_and_writes_what_older_builds_wrote() {
+        let manifest = manifest(&["a"]);
+        assert_eq!(Manifest::parse(GOLDEN.as_bytes()).expect("parses"), manifest);
+        assert_eq!(serde_json::to_string(&manifest).expect("serializes"), GOLDEN);
+        let told = Manifest { ledger: vec![Span::empty(NextOffset::exclusive(9), None)], ..manifest };
+        let bytes = serde_json::to_vec(&told).expect("serializes");
+        assert_eq!(Manifest::parse(&bytes).expect("parses"), told);
     }
 
     #[test]

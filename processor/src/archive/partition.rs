@@ -3,6 +3,7 @@
 use super::chunk::{Chunk, Limits, Row};
 use crate::{
     admission::{Admission, Identity, Verdict},
+    ledger::Span,
     record,
     settings::AdmissionSettings,
 };
@@ -51,6 +52,8 @@ pub struct Partition {
     pub caught_up: bool,
     /// There may be orphans to remove once a manifest has been written.
     pub sweep: bool,
+    /// Archived, but the ledger was not told yet: nothing else is archived before.
+    pub untold: Vec<Span>,
 }
 
 impl Partition {
@@ -69,6 +72,7 @@ impl Partition {
             hasten_to,
             caught_up: false,
             sweep: true,
+            untold: Vec::new(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Partition {
                 let row = Row { metric: *metric, ingest_time: record.append_time, offset: record.offset };
                 self.chunk.add(row, record.bytes, now);
             }
-            _ => self.chunk.pass(record.offset, now),
+            _ => self.chunk.pass(record.offset, record.append_time, now),
         }
     }
 
@@ -119,6 +123,7 @@ impl Partition {
 
     /// The chunk is archived: the next one begins.
     pub fn written(&mut self) {
+        self.untold = self.chunk.spans();
         self.chunk = Chunk::new(self.chunk.to());
         self.hasten_to = None;
     }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     admission::Admission,
+    ledger::Span,
     settings::AdmissionSettings,
     sink::{
         MemberError,
@@ -21,8 +22,8 @@ use crate::{
     stage::settled::{Stretch, dead_letters},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
-use millrace_log::{LogSettings, NextOffset};
-use millrace_schemas::{EventTime, WorkspaceId};
+use millrace_log::{LogSettings, NextOffset, Publisher};
+use millrace_schemas::{EventTime, WorkspaceId, ledger::Entry};
 use millrace_tenancy::Directory;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
@@ -50,6 +51,7 @@ const LOOKUPS_AT_ONCE: usize = 16;
 
 pub struct Archive {
     pub log: LogSettings,
+    pub ledger: Publisher,
     pub shelf: Shelf,
     pub directory: Directory,
     pub blocking: Blocking,
@@ -78,6 +80,10 @@ struct Found {
     partition: i32,
     next: NextOffset,
     attempted: Option<NextOffset>,
+    /// The first offset that the log has.
+    low: NextOffset,
+    /// What the ledger may not have been told.
+    untold: Vec<Span>,
 }
 
 impl Archive {
@@ -157,6 +163,20 @@ impl Archive {
         Ok(())
     }
 
+    /// Tells the ledger what was archived, before anything else is.
+    fn tell(&mut self, topic: &str) -> Result<(), Failure<Error>> {
+        let mut entries = Vec::new();
+        for (number, partition) in &self.state.partitions {
+            let spans = partition.untold.iter().cloned();
+            entries.extend(spans.map(|span| (*number, Entry::Archive(span.of(topic, *number)).write())));
+        }
+        if !entries.is_empty() {
+            self.ledger.publish(&entries).map_err(|error| failure(Error::Ledger(error)))?;
+            self.state.partitions.values_mut().for_each(|partition| partition.untold.clear());
+        }
+        Ok(())
+    }
+
     /// A stretch that another archiver has done is not parked but started anew.
     fn forget_if_moved(&mut self, partition: i32, error: Error) -> Failure<Error> {
         let failure = failure(error);
@@ -205,7 +225,7 @@ impl Archive {
     /// What is archived must be what the log has or had: otherwise records are lost, or those of another topic come.
     async fn look_up_one(&self, source: Source, bounds: Bounds) -> Result<Found, Error> {
         let newest = self.shelf.newest(&source, bounds.end).await?;
-        let next = newest.map_or(NextOffset::START, |manifest| manifest.next());
+        let next = newest.as_ref().map_or(NextOffset::START, |manifest| manifest.next());
         let Source { topic, partition } = &source;
         if next > bounds.end {
             let (topic, partition) = (topic.clone(), *partition);
@@ -216,7 +236,9 @@ impl Archive {
             tracing::error!(topic, partition, archived = %next, %first, "retention removed records before they were archived");
         }
         let attempted = self.shelf.attempted(&source, next).await?;
-        Ok(Found { partition: *partition, next, attempted })
+        let told = newest.map(|manifest| manifest.ledger).filter(|spans| !spans.is_empty());
+        let untold = told.unwrap_or_else(|| vec![Span::empty(next.max(bounds.low), None)]);
+        Ok(Found { partition: *partition, next, attempted, low: bounds.low, untold })
     }
 }
 
@@ -239,7 +261,7 @@ impl Worker for Archive {
     ) -> Result<Vec<(i32, NextOffset)>, Failure<Error>> {
         let found = self.look_up(member, partitions)?;
         let mut parked = std::mem::take(&mut self.state.parked);
-        for Found { partition, next, attempted } in found {
+        for Found { partition, next, attempted, low, untold } in found {
             let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
             let state = match kept {
                 Some(kept) => kept,
@@ -251,7 +273,10 @@ impl Worker for Archive {
                         self.blocking.shutdown(),
                     );
                     let dead = dead.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
-                    Partition::archived_to(next, attempted, &self.admission, dead)
+                    let mut new = Partition::archived_to(next, attempted, &self.admission, dead);
+                    new.chunk.begins_at(low);
+                    new.untold = untold;
+                    new
                 }
             };
             self.state.partitions.insert(partition, state);
@@ -275,6 +300,7 @@ impl Worker for Archive {
     }
 
     fn work(&mut self, member: &Member, now: Instant) -> Result<Step, Failure<Error>> {
+        self.tell(member.topic())?;
         let ready = self.is_batch_ready(now);
         if !ready && self.state.look_at.is_some_and(|at| now < at) {
             return Ok(Step::Idle);
@@ -333,6 +359,9 @@ impl Worker for Archive {
                 tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
                 return;
             }
+        }
+        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.tell(member.topic()) {
+            tracing::debug!(error = %Chain(&error), "the ledger is told of the last records after the next start");
         }
     }
 }

@@ -95,7 +95,7 @@ impl Plan {
         for entry in entries {
             match (entry, Reader::of(entry), entry.stretch()) {
                 (Entry::Edge(accepted), ..) => plan.accept(accepted.instance, &accepted.rows),
-                (_, Some(reader), Some(stretch)) if plan.advance(reader, stretch, now) => {
+                (_, Some(reader), Some(stretch)) if plan.advance(&reader, stretch, now) => {
                     plan.add(entry.stage(), &stretch.rows);
                 }
                 _ => {}
@@ -119,11 +119,12 @@ impl Plan {
     }
 
     /// Moves the reader's position; true if the counts are news.
-    fn advance(&mut self, reader: Reader, stretch: &Stretch, now: EventTime) -> bool {
+    fn advance(&mut self, reader: &Reader, stretch: &Stretch, now: EventTime) -> bool {
         let Stretch { from, to, arrived, .. } = *stretch;
-        let Some(position) = self.positions.get_mut(&reader) else {
+        let Some(position) = self.positions.get_mut(reader) else {
             let since = (from > 0).then(|| arrived.unwrap_or(now));
-            self.positions.insert(reader, Position { next: NextOffset::exclusive(to), arrived, since });
+            self.positions
+                .insert(reader.clone(), Position { next: NextOffset::exclusive(to), arrived, since });
             return true;
         };
         let expected = position.next;
@@ -137,7 +138,7 @@ impl Plan {
             (std::cmp::Ordering::Less, true) => FaultKind::Torn,
             (std::cmp::Ordering::Less, false) => FaultKind::Reread,
         };
-        self.faults.push(Fault { reader, expected, from, to, kind });
+        self.faults.push(Fault { reader: reader.clone(), expected, from, to, kind });
         kind == FaultKind::Gap
     }
 }

@@ -346,7 +346,7 @@ fn is_from_edge(message: &BorrowedMessage<'_>) -> bool {
     message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == FROM_EDGE))
 }
 
-fn append_time(message: &BorrowedMessage<'_>) -> EventTime {
+pub(super) fn append_time(message: &BorrowedMessage<'_>) -> EventTime {
     EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0))
 }
 

@@ -6,17 +6,25 @@ mod told;
 use super::{
     StageError,
     client::{Assignment, Client},
-    combine::is_passing,
+    combine::{append_time, is_passing},
+    entries::Ledger,
     frame,
     range::{self, Range},
 };
 use crate::{
+    ledger::Tally,
     plan::Plan,
     settings::WindowSettings,
     window::{Checkpoint, Moment, Windows},
 };
 use millrace_log::{LogSettings, NextOffset, partition_count};
-use millrace_schemas::{AggregateRow, EventTime, aggregate::Kind, key::record_key, partial};
+use millrace_schemas::{
+    AggregateRow, EventTime,
+    aggregate::Kind,
+    key::record_key,
+    ledger::{Entry, Minute},
+    partial,
+};
 use rdkafka::{
     Message, TopicPartitionList, consumer::Consumer, error::KafkaError, message::BorrowedMessage,
     producer::BaseRecord,
@@ -108,6 +116,7 @@ pub fn run(
         watermark_delay: settings.watermark_delay.into(),
     };
     let mut worker = Worker {
+        ledger: Ledger::new(&client, topics.ledger)?,
         channel,
         partitions: BTreeMap::new(),
         aggregates: topics.aggregates,
@@ -133,6 +142,7 @@ struct Partition {
     /// A lower bound of the end of the aggregates partition of the same number: only this worker writes there.
     aggregates_end: i64,
     told: Told,
+    tally: Tally,
 }
 
 struct Worker<'a> {
@@ -142,6 +152,7 @@ struct Worker<'a> {
     client: &'a Client,
     aggregates: String,
     channel: Channel,
+    ledger: Ledger,
     partitions: BTreeMap<i32, Partition>,
     next_early: Instant,
 }
@@ -171,7 +182,14 @@ impl Worker<'_> {
     fn apply(&mut self, message: &BorrowedMessage<'_>) -> Result<(), StageError> {
         let Some(partition) = self.partitions.get_mut(&message.partition()) else { return Ok(()) };
         let Some((header, states)) = decode(self.components, message)? else { return Ok(()) };
-        partition.windows.apply(message.offset(), &header, states.as_ref())?;
+        let lateness = partition.windows.apply(message.offset(), &header, states.as_ref())?;
+        partition.tally.reach(NextOffset::after(message.offset()));
+        let arrived = Minute::of(header.oldest_arrival.unwrap_or_else(|| append_time(message)));
+        for (workspace, late) in lateness {
+            let counts = partition.tally.row(Some(workspace), arrived);
+            counts.late += late.held;
+            counts.backfilled += late.left;
+        }
         Ok(())
     }
 
@@ -213,8 +231,14 @@ impl Worker<'_> {
             self.restore_states(number, &checkpoint, next, &mut windows)?;
             self.restore_rows(number, &checkpoint, aggregates_end, &mut windows)?;
         }
-        let partition =
-            Partition { windows, committed: next.get(), committed_at: Instant::now(), aggregates_end, told };
+        let partition = Partition {
+            windows,
+            committed: next.get(),
+            committed_at: Instant::now(),
+            aggregates_end,
+            told,
+            tally: Tally::new(next.max(self.client.low(number)?)),
+        };
         self.partitions.insert(number, partition);
         Ok(())
     }
@@ -272,7 +296,12 @@ impl Worker<'_> {
             let due = advanced && partition.committed_at.elapsed() >= COMMIT_INTERVAL;
             let news = early && partition.told.differs_from(&partition.windows.sources());
             if !rows.is_empty() || due || news {
-                let output = Output { client: self.client, topic: &self.aggregates, channel: &self.channel };
+                let output = Output {
+                    client: self.client,
+                    topic: &self.aggregates,
+                    channel: &self.channel,
+                    ledger: &self.ledger,
+                };
                 partition.commit(*number, output, &rows)?;
                 rows.iter().for_each(|row| self.components.meters.emitted(row));
             }
@@ -287,12 +316,13 @@ struct Output<'a> {
     client: &'a Client,
     topic: &'a str,
     channel: &'a Channel,
+    ledger: &'a Ledger,
 }
 
 impl Partition {
-    /// Rows, progress and offset, all or nothing.
+    /// Rows, progress, what the ledger is told and offset, all or nothing.
     fn commit(&mut self, number: i32, output: Output<'_>, rows: &[AggregateRow]) -> Result<(), StageError> {
-        let Output { client, topic, channel } = output;
+        let Output { client, topic, channel, ledger } = output;
         let mut offsets = TopicPartitionList::new();
         let position = self.windows.position();
         let mut element = offsets.add_partition(&client.topic, number);
@@ -309,6 +339,9 @@ impl Partition {
             self.told.appended(client.append(records)?);
         }
         channel.tell(client, &self.told.progress(number, channel, &self.windows))?;
+        for span in self.tally.take() {
+            client.send(ledger.record(number, &Entry::Windows(span.of(&client.topic, number)).write()))?;
+        }
         client.commit(&offsets)?;
         // Never more than what was written: control records only make the true end larger.
         self.aggregates_end += i64::try_from(rows.len()).expect("rows in memory");

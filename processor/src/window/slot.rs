@@ -81,14 +81,13 @@ impl Slot {
     }
 
     pub(super) fn add(&mut self, changed: i64, states: RecordBatch, late: bool) {
-        let counts = states.column(QUERY_COUNT).as_primitive::<Int64Type>();
-        for row in 0..states.num_rows() {
-            let key = self.keys.entry(key_at(&states, row)).or_default();
+        for (key, count) in counts(&states) {
+            let key = self.keys.entry(key).or_default();
             if !key.is_dirty() {
                 key.dirty_since = changed - 1;
             }
             key.changed = changed;
-            key.late_count += if late { counts.value(row) } else { 0 };
+            key.late_count += if late { count } else { 0 };
         }
         self.states.push(states);
         self.is_merged = false;
@@ -166,6 +165,12 @@ impl Slot {
     pub(super) async fn compact_if_scattered(&mut self, plan: &Plan) -> Result<(), PlanError> {
         if self.states.len() > BATCHES_MAX { self.compact(plan).await } else { Ok(()) }
     }
+}
+
+/// The records in each row of partial states.
+pub(super) fn counts(states: &RecordBatch) -> impl Iterator<Item = (Key, i64)> {
+    let counts = states.column(QUERY_COUNT).as_primitive::<Int64Type>();
+    (0..states.num_rows()).map(|row| (key_at(states, row), counts.value(row)))
 }
 
 /// Rows for windows that have left the memory, to be merged into what is stored.

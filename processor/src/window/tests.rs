@@ -46,6 +46,8 @@ struct Simulation {
     windows: Windows,
     frames: Vec<(Header, Option<RecordBatch>)>,
     rows: Vec<AggregateRow>,
+    /// Of each frame that had any.
+    late: Vec<Late>,
     /// Committed: next offset, and its checkpoint.
     committed: (i64, Checkpoint),
     /// Told with the commit.
@@ -63,6 +65,7 @@ impl Simulation {
             windows,
             frames: Vec::new(),
             rows: Vec::new(),
+            late: Vec::new(),
             committed: (0, checkpoint),
             told: Vec::new(),
             sources: [Vec::new(), Vec::new()],
@@ -88,7 +91,8 @@ impl Simulation {
         let states =
             (!events.is_empty()).then(|| RUNTIME.block_on(PLAN.partial(raw(events))).expect("partial"));
         let offset = offset_of(self.frames.len());
-        self.windows.apply(offset, &header, states.as_ref()).expect("applies");
+        let lateness = self.windows.apply(offset, &header, states.as_ref()).expect("applies");
+        self.late.extend(lateness.values());
         self.frames.push((header, states));
     }
 
@@ -290,4 +294,22 @@ fn beyond_the_horizon_a_record_becomes_a_delta() {
     let seen: Vec<_> = rows.iter().map(|row| (row.kind, row.window_start.0, row.query_count)).collect();
     assert_eq!(seen[0], (Kind::Row, 0, 1));
     assert_eq!(seen.last(), Some(&(Kind::Delta, 0, 1)));
+}
+
+#[test]
+fn tells_of_a_frame_how_many_are_late_and_how_many_too_late_to_be_held() {
+    let mut simulation = Simulation::new();
+    let steps =
+        [Step::Idle(1), chunk(1), chunk(20), Step::Emit(false), chunk(2), chunk(100), Step::Emit(false)];
+    steps.iter().for_each(|step| simulation.step(step));
+    assert_eq!(simulation.late, [Late { held: 1, left: 0 }]);
+    let both = [3, 95].map(|at_s| Event { at_s, service: 1, duration_ms: 1.0 });
+    simulation.step(&Step::Chunk(0, both.to_vec()));
+    assert_eq!(
+        simulation.late[1..],
+        [Late { held: 0, left: 1 }],
+        "95 is not 2 s behind 100 by a whole window"
+    );
+    simulation.step(&chunk(94));
+    assert_eq!(simulation.late[2..], [Late { held: 1, left: 0 }]);
 }

@@ -39,18 +39,18 @@ fn due(fill: impl FnOnce(&mut Chunk, Instant)) -> bool {
 fn each_limit_makes_a_chunk_due() {
     assert!(!due(|_, _| {}));
     assert!(!due(|chunk, now| (0..9).for_each(|offset| chunk.add(row(1, 1, offset), 1, now))));
-    assert!(due(|chunk, now| (0..10).for_each(|offset| chunk.pass(offset, now))));
+    assert!(due(|chunk, now| (0..10).for_each(|offset| chunk.pass(offset, EventTime(0), now))));
     assert!(due(|chunk, now| chunk.add(row(1, 1, 0), 10_000, now)));
     assert!(due(|chunk, now| (0..3).for_each(|n| chunk.add(row(1, n * HOUR_SECONDS, n), 1, now))));
-    assert!(due(|chunk, now| chunk.pass(0, now - limits().age)));
+    assert!(due(|chunk, now| chunk.pass(0, EventTime(0), now - limits().age)));
 }
 
 #[test]
 fn age_counts_from_the_first_record() {
     let now = Instant::now();
     let mut chunk = Chunk::new(NextOffset::START);
-    chunk.pass(0, now);
-    chunk.pass(1, now + limits().age);
+    chunk.pass(0, EventTime(0), now);
+    chunk.pass(1, EventTime(0), now + limits().age);
     assert!(chunk.is_due(&limits(), now + limits().age));
 }
 

@@ -4,6 +4,7 @@ use crate::archive::{
     manifest::Attempt,
 };
 use futures::StreamExt as _;
+use millrace_schemas::EventTime;
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
@@ -94,7 +95,7 @@ async fn a_stretch_is_written_and_found() {
 async fn a_stretch_without_records_is_progress_without_files() {
     let shelf = in_memory();
     let mut chunk = Chunk::new(NextOffset::START);
-    chunk.pass(41, Instant::now());
+    chunk.pass(41, EventTime(0), Instant::now());
     let manifest = shelf.write(&source(), &mut chunk).await.expect("writes");
     assert_eq!((manifest.to, manifest.files.len()), (42, 0));
     assert_eq!(next(&shelf).await, NextOffset::exclusive(42));

@@ -24,7 +24,7 @@ impl Shelf {
     /// Archives `chunk`. [`Error::Moved`] when another archiver has done so; after any other error the same chunk, or a
     /// longer one, may be written again.
     pub async fn write(&self, source: &Source, chunk: &mut Chunk) -> Result<Manifest, Error> {
-        let (from, to) = (chunk.from(), chunk.to());
+        let (from, to, ledger) = (chunk.from(), chunk.to(), chunk.spans());
         let groups: Vec<(String, &[Row])> =
             chunk.groups().into_iter().map(|(group, rows)| (source.data(group, from, to), rows)).collect();
         let paths: Vec<String> = groups.iter().map(|(path, _)| path.clone()).collect();
@@ -34,7 +34,7 @@ impl Shelf {
         }
         let files = self.write_files(source, groups).await?;
         self.location.sync(paths.clone()).await.map_err(Error::Sync)?;
-        let manifest = Manifest::new(source, from, to, files);
+        let manifest = Manifest { ledger, ..Manifest::new(source, from, to, files) };
         self.claim(source, &manifest, &paths).await?;
         if !paths.is_empty()
             && let Err(error) = self.remove(&attempt).await

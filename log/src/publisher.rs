@@ -1,0 +1,102 @@
+//! Appends a few records to a topic now and then, and waits until the log has them all.
+
+use crate::LogSettings;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    error::KafkaError,
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
+};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The log takes the records within this time, or it failed.
+const LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("making a producer for {topic}")]
+    Connect {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("appending to {topic}")]
+    Append {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("the topic {0} does not exist")]
+    Missing(String),
+}
+
+/// Blocks while it works. After an error the same records may be published again: the log may have some of them twice.
+pub struct Publisher {
+    config: ClientConfig,
+    topic: String,
+    /// With the number of partitions. Made when it is needed, and anew after an error.
+    producer: Option<(BaseProducer<Reports>, i32)>,
+}
+
+/// Keeps the first failure that was reported.
+#[derive(Default)]
+struct Reports(Mutex<Option<KafkaError>>);
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the Kafka client has trouble");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+impl Publisher {
+    pub fn new(settings: &LogSettings, topic: &str) -> Self {
+        Self { config: settings.producer(LIMIT), topic: topic.to_owned(), producer: None }
+    }
+
+    /// Appends records: those of one number to one partition, in this order.
+    pub fn publish(&mut self, records: &[(i32, Vec<u8>)]) -> Result<(), Error> {
+        let (producer, partitions) = match self.producer.take() {
+            Some(connected) => connected,
+            None => self.connect()?,
+        };
+        for (number, payload) in records {
+            let record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(number.rem_euclid(partitions));
+            producer.send(record.payload(payload)).map_err(|(source, _)| self.failed(source))?;
+        }
+        producer.flush(LIMIT).map_err(|source| self.failed(source))?;
+        let failure = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(source) = failure {
+            return Err(self.failed(source));
+        }
+        self.producer = Some((producer, partitions));
+        Ok(())
+    }
+
+    fn connect(&self) -> Result<(BaseProducer<Reports>, i32), Error> {
+        let connect = |source| Error::Connect { topic: self.topic.clone(), source };
+        let producer: BaseProducer<Reports> =
+            self.config.create_with_context(Reports::default()).map_err(connect)?;
+        let metadata = producer.client().fetch_metadata(Some(&self.topic), LIMIT).map_err(connect)?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        match i32::try_from(partitions) {
+            Ok(partitions) if partitions > 0 => Ok((producer, partitions)),
+            _ => Err(Error::Missing(self.topic.clone())),
+        }
+    }
+
+    fn failed(&self, source: KafkaError) -> Error {
+        Error::Append { topic: self.topic.clone(), source }
+    }
+}
