@@ -1,6 +1,6 @@
 //! The command line. `--help` is the reference of all settings.
 
-use crate::{bench::Bench, logging, replay, roles};
+use crate::{bench::Bench, logging, rebuild, replay, roles};
 use clap::{Parser, Subcommand};
 
 /// Stream processing for query telemetry on a Kafka-compatible log
@@ -26,6 +26,10 @@ pub enum Command {
     /// Sends what a log of the past says as records
     #[command(subcommand)]
     Replay(Replay),
+    /// Recomputes windows of the past from archive and log, shows where the stored ones differ, and replaces them
+    ///
+    /// It may run beside the roles. Without --apply nothing is changed.
+    Rebuild(Box<rebuild::Settings>),
     /// Measures a part of Millrace beside its limit, in the same run
     #[command(subcommand)]
     Bench(Bench),
@@ -94,6 +98,22 @@ mod tests {
                 parse(&[role, "--kafka-brokers", "k:9092", "--database-url", "postgresql://h/d"]).is_ok()
             );
         }
+    }
+
+    #[test]
+    fn a_rebuild_names_its_range() {
+        let given = ["rebuild", "--database-url", "postgresql://h/d", "--from", "2026-11-21T10:00:00Z"];
+        let with = |more: &[&str]| parse(&[&given[..], more].concat());
+        assert!(with(&[]).is_err());
+        let Ok(Command::Rebuild(settings)) = with(&["--to", "2026-11-21T12:05:00+02:00"]) else {
+            panic!("it is `rebuild`")
+        };
+        assert!(settings.plan().is_ok() && !settings.apply && settings.log.brokers == "127.0.0.1:9092");
+        let Ok(Command::Rebuild(settings)) = with(&["--to", "2026-11-21T10:01:00Z"]) else {
+            panic!("it is `rebuild`")
+        };
+        assert!(settings.plan().is_err(), "not a multiple of 5 min");
+        assert!(with(&["--to", "2026-11-21T10:05:00Z", "--yes"]).is_err(), "--yes is of --apply");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod logging;
 mod ops;
+mod rebuild;
 mod replay;
 mod roles;
 mod shutdown;
@@ -54,6 +55,7 @@ async fn run(command: Command) -> Result<ExitCode, anyhow::Error> {
         Command::Replay(Replay::PostgresLog(settings)) => {
             return Ok(exit_code(replay::run(*settings, shutdown).await?));
         }
+        Command::Rebuild(settings) => rebuild::run(*settings, shutdown).await?,
         Command::Bench(bench) => bench::run(bench).await?,
     }
     Ok(ExitCode::SUCCESS)

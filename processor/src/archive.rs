@@ -22,7 +22,9 @@ pub use error::Error;
 pub use location::{Error as LocationError, Location};
 pub use manifest::{DataFile, Error as ManifestError, Manifest};
 pub use metrics::ArchiveMetrics;
+pub(crate) use path::Source;
 pub use settings::ArchiveSettings;
+pub(crate) use shelf::{Shelf, past::Wanted};
 
 use crate::{
     settings::AdmissionSettings,
@@ -34,7 +36,6 @@ use crate::{
 use chunk::Limits;
 use millrace_log::{LogSettings, Publisher};
 use millrace_tenancy::Directory;
-use shelf::Shelf;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use worker::{Archive, State};

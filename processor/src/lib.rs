@@ -6,8 +6,10 @@
 pub mod admission;
 pub mod aggregate;
 pub mod archive;
+mod history;
 mod ledger;
 pub mod plan;
+pub mod rebuild;
 pub mod record;
 mod role;
 pub mod settings;

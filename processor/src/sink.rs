@@ -11,7 +11,7 @@ pub(crate) mod offsets;
 pub(crate) mod outage;
 pub(crate) mod reaction;
 mod read;
-mod store;
+pub(crate) mod store;
 mod worker;
 
 pub use batch::Identity;

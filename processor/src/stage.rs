@@ -1,12 +1,12 @@
 //! The two Kafka-to-Kafka stages, combine and windows: what they share. A stage holds nothing that the log could not
 //! give back, so every trouble has the same answer: drop everything, wait a little, begin again from what is committed.
 
-mod chunk;
+pub(crate) mod chunk;
 pub(crate) mod client;
 pub mod combine;
 mod entries;
 mod frame;
-mod range;
+pub(crate) mod range;
 pub(crate) mod settled;
 pub mod windows;
 

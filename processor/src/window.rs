@@ -246,15 +246,7 @@ impl Windows {
     }
 
     async fn delta_rows(&mut self) -> Result<Vec<AggregateRow>, PlanError> {
-        let mut by_window = BTreeMap::<Window, Vec<RecordBatch>>::new();
-        for ((window, _), states) in std::mem::take(&mut self.deltas) {
-            by_window.entry(window).or_default().push(states);
-        }
-        let mut rows = Vec::new();
-        for (window, states) in by_window {
-            rows.extend(slot::delta_rows(&self.plan, window, &states, self.position).await?);
-        }
-        Ok(rows)
+        rows_of(&self.plan, std::mem::take(&mut self.deltas), self.position).await
     }
 
     /// Everything before this offset of the partials partition is in rows.
@@ -276,6 +268,27 @@ impl Windows {
     fn has_left(&self, (window, start): SlotId) -> bool {
         self.watermark.has_passed(window.end_of(start).saturating_add(self.late_horizon))
     }
+}
+
+/// The rows that states make for windows of every size, each to be merged into what is stored.
+pub(crate) async fn deltas(plan: &Plan, states: &RecordBatch) -> Result<Vec<AggregateRow>, PlanError> {
+    rows_of(plan, slot::assign(states)?, 0).await
+}
+
+async fn rows_of(
+    plan: &Plan,
+    states: Vec<(SlotId, RecordBatch)>,
+    position: i64,
+) -> Result<Vec<AggregateRow>, PlanError> {
+    let mut by_window = BTreeMap::<Window, Vec<RecordBatch>>::new();
+    for ((window, _), states) in states {
+        by_window.entry(window).or_default().push(states);
+    }
+    let mut rows = Vec::new();
+    for (window, states) in by_window {
+        rows.extend(slot::delta_rows(plan, window, &states, position).await?);
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]

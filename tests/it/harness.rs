@@ -11,7 +11,7 @@ mod wait;
 
 pub use api::{ADMIN_KEY, Api, WORKSPACE_KEY};
 pub use kafka::{Log, header};
-pub use process::{Process, Signal, free_port, millrace, run};
+pub use process::{BINARY, Process, Signal, free_port, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
 pub use services::{Services, has, python, say_skipped};
 pub use settle::{count, settle, sum};
@@ -140,6 +140,14 @@ impl Installation {
         self.folder.path().join(name)
     }
 
+    /// The arguments of a command that is run to its end, `millrace COMMAND …`.
+    pub fn command(&self, command: &str, arguments: &[&str]) -> Vec<String> {
+        let mut all = vec![command.to_owned()];
+        all.extend(self.options(command));
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        all
+    }
+
     fn options(&self, role: &str) -> Vec<String> {
         let connection = [
             ("--kafka-brokers", self.log.brokers.as_str()),
@@ -151,7 +159,7 @@ impl Installation {
         if matches!(role, "up" | "ingest" | "query") {
             options.push("--dev".to_owned());
         }
-        if matches!(role, "up" | "processor" | "query") {
+        if matches!(role, "up" | "processor" | "query" | "rebuild" | "audit") {
             options.extend(["--archive-url".to_owned(), format!("file://{}", self.archive().display())]);
         }
         if matches!(role, "up" | "processor") {

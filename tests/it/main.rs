@@ -17,6 +17,7 @@ mod live;
 mod outage;
 mod pipeline;
 mod query;
+mod rebuild;
 mod reference;
 mod replay;
 mod restart;

@@ -1,15 +1,16 @@
 //! Records as Arrow columns: the schema of the archive's files. Pure.
 
 use super::chunk::Row;
+use crate::{admission::Identity, record::Measured};
 use arrow::{
     array::{
-        ArrayRef, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
-        TimestampMicrosecondArray,
+        Array, ArrayRef, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
+        StringBuilder, TimestampMicrosecondArray,
     },
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
 };
-use millrace_schemas::EventTime;
+use millrace_schemas::{EventTime, Status};
 use std::sync::{Arc, LazyLock};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -32,6 +33,64 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("source_offset", DataType::Int64, false),
     ]))
 });
+
+/// What is counted of an archived record, and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Archived {
+    pub offset: i64,
+    pub identity: Identity,
+    pub measured: Measured,
+}
+
+impl Archived {
+    /// The columns that [`archived`] reads.
+    pub const COLUMNS: [&str; 8] = [
+        "id",
+        "workspace_id",
+        "service_id",
+        "status",
+        "duration_ms",
+        "rows_affected",
+        "completed_at",
+        "source_offset",
+    ];
+}
+
+/// The records of a batch that has at least [`Archived::COLUMNS`]; `None` if something is not as this program writes it.
+pub fn archived(batch: &RecordBatch) -> Option<Vec<Archived>> {
+    fn column<'b, T: 'static>(batch: &'b RecordBatch, name: &str) -> Option<&'b T> {
+        batch.column_by_name(name)?.as_any().downcast_ref()
+    }
+    let text = |name| column::<StringArray>(batch, name);
+    let (ids, workspaces, services, statuses) =
+        (text("id")?, text("workspace_id")?, text("service_id")?, text("status")?);
+    let durations: &Float64Array = column(batch, "duration_ms")?;
+    let rows_affected: &Int64Array = column(batch, "rows_affected")?;
+    let times: &TimestampMicrosecondArray = column(batch, "completed_at")?;
+    let offsets: &Int64Array = column(batch, "source_offset")?;
+    let record = |row: usize| {
+        let status = status(statuses.value(row))?;
+        let identity = Identity {
+            workspace: workspaces.value(row).parse().ok()?,
+            id: ids.value(row).parse().ok()?,
+            completed_at: EventTime(times.value(row)),
+            running: status == Status::Running,
+        };
+        let measured = Measured {
+            service: services.value(row).parse().ok()?,
+            status,
+            duration_ms: durations.is_valid(row).then(|| durations.value(row)),
+            rows_affected: rows_affected.is_valid(row).then(|| rows_affected.value(row)),
+        };
+        Some(Archived { offset: offsets.value(row), identity, measured })
+    };
+    (0..batch.num_rows()).map(record).collect()
+}
+
+fn status(text: &str) -> Option<Status> {
+    use Status::{Cancelled, Failed, Running, Success, Timeout};
+    [Success, Failed, Timeout, Cancelled, Running].into_iter().find(|status| status.as_str() == text)
+}
 
 /// Ids are hyphenated text; times are microseconds in UTC; `ingest_time` is the log's append time.
 pub fn schema() -> SchemaRef {

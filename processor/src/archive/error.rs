@@ -26,6 +26,14 @@ pub enum Error {
         #[source]
         source: ParquetError,
     },
+    #[error("reading the archive's file {path}")]
+    Decode {
+        path: String,
+        #[source]
+        source: ParquetError,
+    },
+    #[error("a manifest of the archive names {0}, which is not there")]
+    Missing(String),
     #[error("reading {path} in the archive")]
     Manifest {
         path: String,
@@ -71,6 +79,8 @@ impl Error {
             Self::Moved(_) => Reaction::Restart,
             Self::Location(_)
             | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Missing(_)
             | Self::Manifest { .. }
             | Self::Directory(_)
             | Self::Recreated { .. }

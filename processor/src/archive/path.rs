@@ -24,9 +24,18 @@ impl Group {
     }
 
     fn folder(self) -> String {
-        let start = DateTime::<Utc>::from(EventTime(self.hour.saturating_mul(HOUR_MICROS)));
-        format!("workspace={}/{}", self.workspace, start.format("date=%Y-%m-%d/hour=%H"))
+        let start = EventTime(self.hour.saturating_mul(HOUR_MICROS));
+        format!("{}/{}", workspace_folder(self.workspace), hour_folder(start))
     }
+}
+
+pub fn workspace_folder(workspace: WorkspaceId) -> String {
+    format!("workspace={workspace}")
+}
+
+/// `date=D/hour=H`: of two the later one is the greater as text.
+pub fn hour_folder(time: EventTime) -> String {
+    DateTime::<Utc>::from(time).format("date=%Y-%m-%d/hour=%H").to_string()
 }
 
 /// One partition of the raw topic.
@@ -59,6 +68,14 @@ impl Source {
     }
 }
 
+/// The partition and the `from` in the name of a data file of `topic`.
+pub fn data_from(file_name: &str, topic: &str) -> Option<(i32, NextOffset)> {
+    let rest = file_name.strip_prefix(topic)?.strip_prefix('-')?.strip_suffix(".parquet")?;
+    let (partition, range) = rest.split_once('-')?;
+    let (from, _) = range.split_once('-')?;
+    Some((partition.parse().ok()?, NextOffset::exclusive(from.parse().ok()?)))
+}
+
 /// The `from` in the name of a manifest.
 pub fn manifest_from(file_name: &str) -> Option<NextOffset> {
     file_name.strip_suffix(".json")?.parse().ok().map(NextOffset::exclusive)
@@ -87,6 +104,9 @@ mod tests {
             source.data(group, from, to),
             "workspace=00000000-0000-0000-0000-000000000007/date=2026-01-09/hour=23/he.metrics-3-00000000000000000010-00000000000000000250.parquet"
         );
+        let name = "he.metrics-3-00000000000000000010-00000000000000000250.parquet";
+        assert_eq!(data_from(name, "he.metrics"), Some((3, from)));
+        assert_eq!((data_from(name, "he.metric"), data_from(name, "he")), (None, None));
         assert_eq!(source.manifest(from), "_manifests/he.metrics/00003/00000000000000000010.json");
         assert_eq!(manifest_from("00000000000000000010.json"), Some(from));
         assert_eq!(

@@ -5,6 +5,7 @@
 //! names and the manifest of its stretch does not are orphans and are removed, never before that manifest exists.
 
 mod newest;
+pub mod past;
 mod sweep;
 mod write;
 
@@ -42,7 +43,7 @@ impl Shelf {
     }
 
     /// The manifest of the stretch that begins at `from`, if there is one.
-    async fn manifest(&self, source: &Source, from: NextOffset) -> Result<Option<Manifest>, Error> {
+    pub async fn manifest(&self, source: &Source, from: NextOffset) -> Result<Option<Manifest>, Error> {
         let path = source.manifest(from);
         let Some(bytes) = self.read(&path).await? else { return Ok(None) };
         Manifest::parse(&bytes).map(Some).map_err(|source| Error::Manifest { path, source })

@@ -92,8 +92,12 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub fn of(batch: &'a Batch) -> Self {
+        Self::of_rows(batch.rows())
+    }
+
+    pub fn of_rows(rows: impl IntoIterator<Item = &'a AggregateRow>) -> Self {
         let mut changes: BTreeMap<Identity, Vec<&AggregateRow>> = BTreeMap::new();
-        for row in batch.rows() {
+        for row in rows {
             changes.entry(row.into()).or_default().push(row);
         }
         let mut plan = Self::default();

@@ -1,6 +1,6 @@
 //! Stores batches: rows, unknown services and offsets in one transaction.
 
-mod rows;
+pub(crate) mod rows;
 mod services;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
 use crate::sketch::SketchError;
 use millrace_log::NextOffset;
 use millrace_schemas::{AggregateRow, ServiceId, Window, WorkspaceId};
+use rows::Tables;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use std::{
     collections::{BTreeMap, HashSet},
@@ -18,7 +19,7 @@ use std::{
 };
 
 /// This sink's name in the table of offsets.
-const SINK: &str = "aggregates";
+pub(crate) const SINK: &str = "aggregates";
 /// How long one transaction may take.
 const STORE_LIMIT: Duration = Duration::from_secs(30);
 /// The most services remembered as registered; past it they are registered again.
@@ -115,7 +116,7 @@ impl Store {
         if !locked.map_err(while_doing("locking the sink's offsets"))? {
             return Err(Error::Moved(self.offsets.topic.clone()));
         }
-        let stored = store_rows(&mut transaction, &Plan::of(batch)).await?;
+        let stored = store_rows(&mut transaction, &Tables::Live, &Plan::of(batch)).await?;
         services::register(&mut transaction, new_services)
             .await
             .map_err(while_doing("registering services"))?;
@@ -140,14 +141,37 @@ impl Store {
     }
 }
 
-async fn store_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Stored, Error> {
-    let merged = merge_rows(connection, plan).await?;
+/// How far the partitions of `topic` are stored, of which anything is.
+pub(crate) async fn positions_of(pool: &PgPool, topic: &str) -> Result<BTreeMap<i32, i64>, Error> {
+    let rows: Vec<(i32, i64)> =
+        sqlx::query_as("SELECT partition, next_offset FROM sink_offsets WHERE sink = $1 AND topic = $2")
+            .bind(SINK)
+            .bind(topic)
+            .fetch_all(pool)
+            .await
+            .map_err(while_doing("reading the sink's offsets"))?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Stores `rows` in tables of a rebuild as a sink stores them, in one transaction.
+pub(crate) async fn store_copies(pool: &PgPool, tables: &Tables, rows: &[AggregateRow]) -> Result<(), Error> {
+    let mut transaction = pool.begin().await.map_err(while_doing("beginning a transaction"))?;
+    store_rows(&mut transaction, tables, &Plan::of_rows(rows)).await?;
+    transaction.commit().await.map_err(while_doing("committing aggregates"))
+}
+
+async fn store_rows(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    plan: &Plan<'_>,
+) -> Result<Stored, Error> {
+    let merged = merge_rows(connection, tables, plan).await?;
     let mut stored = Stored { rows: 0, merged: u64::try_from(merged.len()).unwrap_or(u64::MAX) };
     for window in Window::ALL {
         let of_window = |row: &&AggregateRow| row.window == window;
         let rows: Vec<&AggregateRow> = plan.rows.values().copied().chain(&merged).filter(of_window).collect();
         if !rows.is_empty() {
-            let upserted = rows::upsert(connection, window, &rows).await;
+            let upserted = rows::upsert(connection, tables, window, &rows).await;
             stored.rows += upserted.map_err(while_doing("storing aggregate rows"))?;
         }
     }
@@ -155,7 +179,11 @@ async fn store_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<St
 }
 
 /// The rows that the deltas make of the stored ones.
-async fn merge_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Vec<AggregateRow>, Error> {
+async fn merge_rows(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    plan: &Plan<'_>,
+) -> Result<Vec<AggregateRow>, Error> {
     let mut results = Vec::with_capacity(plan.merges.len());
     for window in Window::ALL {
         let identities: Vec<Identity> =
@@ -163,7 +191,7 @@ async fn merge_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Ve
         if identities.is_empty() {
             continue;
         }
-        let found = rows::lock(connection, window, &identities).await;
+        let found = rows::lock(connection, tables, window, &identities).await;
         let mut stored = found.map_err(while_doing("reading the rows that late records belong to"))?;
         for identity in identities {
             let stored = stored.remove(&identity);

@@ -11,7 +11,7 @@ use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason, partial::Progress};
 
 /// A raw record as it was read, parsed.
-pub(super) struct Record {
+pub(crate) struct Record {
     pub partition: i32,
     pub offset: i64,
     pub append_time: EventTime,

@@ -338,7 +338,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-fn read_record(message: &BorrowedMessage<'_>) -> Record {
+pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {
     Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
 }
 

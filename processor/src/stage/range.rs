@@ -11,7 +11,7 @@ use rdkafka::{
 use tokio_util::sync::CancellationToken;
 
 /// The end of the partition is how a read ends, not an error to log.
-pub(super) struct Quiet;
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -23,22 +23,40 @@ impl ConsumerContext for Quiet {}
 
 /// A stretch of one partition: `from` inclusive, `to` exclusive.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Range<'a> {
+pub(crate) struct Range<'a> {
     pub topic: &'a str,
     pub partition: i32,
     pub from: NextOffset,
     pub to: NextOffset,
 }
 
-/// Calls `take` for every committed record of the range, in order. What retention has removed is skipped.
+/// [`scan`], and a word in the log about it.
 pub(super) fn read(
     log: &LogSettings,
     range: Range<'_>,
     shutdown: &CancellationToken,
-    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), StageError>,
+    take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
     if range.from >= range.to {
         return Ok(());
+    }
+    let started = std::time::Instant::now();
+    let read = scan(log, range, shutdown, take)?;
+    let Range { topic, partition, from, to } = range;
+    tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
+    Ok(())
+}
+
+/// Calls `take` for every committed record of the range, in order; how many. What retention has removed is skipped.
+pub(crate) fn scan<E: From<StageError>>(
+    log: &LogSettings,
+    range: Range<'_>,
+    shutdown: &CancellationToken,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut read = 0_u64;
+    if range.from >= range.to {
+        return Ok(read);
     }
     let consumer: BaseConsumer<Quiet> = log
         .consumer("rebuild")
@@ -49,8 +67,6 @@ pub(super) fn read(
     list.add_partition_offset(range.topic, range.partition, range.from.to_kafka())
         .map_err(StageError::kafka("naming a partition"))?;
     consumer.assign(&list).map_err(StageError::kafka("assigning a partition"))?;
-    let started = std::time::Instant::now();
-    let mut read = 0_u64;
     while !shutdown.is_cancelled() {
         match consumer.poll(REQUEST_TIMEOUT) {
             Some(Ok(message)) if message.offset() < range.to.get() => {
@@ -61,20 +77,17 @@ pub(super) fn read(
                 }
             }
             Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break,
-            Some(Err(source)) => return Err(StageError::Kafka { what: "reading the log again", source }),
-            None => {
-                return Err(StageError::Kafka {
-                    what: "reading the log again",
-                    source: KafkaError::NoMessageReceived,
-                });
-            }
+            Some(Err(source)) => return Err(trouble(source).into()),
+            None => return Err(trouble(KafkaError::NoMessageReceived).into()),
         }
     }
     if shutdown.is_cancelled() {
         // A part of it must not be taken for the whole.
-        return Err(StageError::Stopped);
+        return Err(StageError::Stopped.into());
     }
-    let Range { topic, partition, from, to } = range;
-    tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
-    Ok(())
+    Ok(read)
+}
+
+fn trouble(source: KafkaError) -> StageError {
+    StageError::Kafka { what: "reading the log again", source }
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
 /// Lines of a process's standard error that a failing test shows.
 const LOG_LINES_SHOWN: usize = 60;
 

@@ -6,7 +6,7 @@ use millrace_schemas::{
     AggregateRow, EventTime, ServiceId, Window, WorkspaceId,
     aggregate::{Kind, VERSION},
 };
-use sqlx::{FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -37,6 +37,17 @@ macro_rules! upsert {
     };
 }
 
+macro_rules! between {
+    ($table:literal) => {
+        concat!(
+            "SELECT * FROM ",
+            $table,
+            " WHERE window_start >= $1 AND window_start < $2 AND ($3::uuid IS NULL OR workspace_id = $3)
+            ORDER BY workspace_id, window_start, service_id"
+        )
+    };
+}
+
 /// The bounds $4 and $5 say what the join can't: which chunks to look at.
 macro_rules! lock {
     ($table:literal) => {
@@ -50,6 +61,30 @@ macro_rules! lock {
             FOR UPDATE OF t"
         )
     };
+}
+
+/// Which window tables: those that are read, or copies of them, named `PREFIX_5s` and so on.
+#[derive(Clone, Debug)]
+pub(crate) enum Tables {
+    Live,
+    Copies(String),
+}
+
+impl Tables {
+    pub(crate) fn name(&self, window: Window) -> String {
+        match self {
+            Self::Live => format!("aggregates_{window}"),
+            Self::Copies(prefix) => format!("{prefix}_{window}"),
+        }
+    }
+
+    /// `live` as it is, or the same of the copy. Prefixes are made by the program.
+    fn sql(&self, live: &'static str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(match self {
+            Self::Live => live.to_owned(),
+            Self::Copies(prefix) => live.replace("aggregates_", &format!("{prefix}_")),
+        })
+    }
 }
 
 fn upsert_sql(window: Window) -> &'static str {
@@ -68,10 +103,19 @@ fn lock_sql(window: Window) -> &'static str {
     }
 }
 
+fn between_sql(window: Window) -> &'static str {
+    match window {
+        Window::FiveSeconds => between!("aggregates_5s"),
+        Window::OneMinute => between!("aggregates_1m"),
+        Window::FiveMinutes => between!("aggregates_5m"),
+    }
+}
+
 /// Inserts `rows`, all of them of `window` and of different identities, or replaces those stored with a lower revision.
 /// Returns how many.
 pub async fn upsert(
     connection: &mut PgConnection,
+    tables: &Tables,
     window: Window,
     rows: &[&AggregateRow],
 ) -> Result<u64, sqlx::Error> {
@@ -79,7 +123,7 @@ pub async fn upsert(
         rows.iter().map(|row| value(row)).collect()
     }
     let sketches: Result<Vec<_>, _> = rows.iter().map(|row| aggregate::sketch_bytes(&row.sketch)).collect();
-    let query = sqlx::query(upsert_sql(window))
+    let query = sqlx::query(tables.sql(upsert_sql(window)))
         .bind(column(rows, |row| row.workspace_id.0))
         .bind(column(rows, |row| row.service_id.0))
         .bind(column(rows, |row| DateTime::<Utc>::from(row.window_start)))
@@ -106,11 +150,12 @@ pub async fn upsert(
 /// The stored rows of `identities`, all of them of `window`, locked until the transaction ends.
 pub async fn lock(
     connection: &mut PgConnection,
+    tables: &Tables,
     window: Window,
     identities: &[Identity],
 ) -> Result<BTreeMap<Identity, AggregateRow>, sqlx::Error> {
     let starts: Vec<DateTime<Utc>> = identities.iter().map(|id| id.start.into()).collect();
-    let rows: Vec<StoredRow> = sqlx::query_as(lock_sql(window))
+    let rows: Vec<StoredRow> = sqlx::query_as(tables.sql(lock_sql(window)))
         .bind(identities.iter().map(|id| id.workspace.0).collect::<Vec<_>>())
         .bind(&starts)
         .bind(identities.iter().map(|id| id.service.0).collect::<Vec<_>>())
@@ -120,6 +165,22 @@ pub async fn lock(
         .await?;
     let rows = rows.into_iter().map(|row| row.into_row(window));
     Ok(rows.map(|row| (Identity::from(&row), row)).collect())
+}
+
+/// The rows that start in `[from, to)`, in the order of their identities; of one workspace or of all.
+pub(crate) async fn between(
+    pool: &PgPool,
+    tables: &Tables,
+    window: Window,
+    (from, to, workspace): (EventTime, EventTime, Option<WorkspaceId>),
+) -> Result<Vec<AggregateRow>, sqlx::Error> {
+    let rows: Vec<StoredRow> = sqlx::query_as(tables.sql(between_sql(window)))
+        .bind(DateTime::<Utc>::from(from))
+        .bind(DateTime::<Utc>::from(to))
+        .bind(workspace.map(|workspace| workspace.0))
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(|row| row.into_row(window)).collect())
 }
 
 #[derive(FromRow)]

@@ -1,0 +1,205 @@
+//! Finds and reads what was archived: by the folders of its hours, so that the rest of the archive is not looked at.
+
+use super::{Shelf, failed};
+use crate::archive::{
+    Error,
+    columns::{Archived, archived},
+    manifest::DataFile,
+    path::{self, Source},
+};
+use futures::TryStreamExt as _;
+use millrace_log::NextOffset;
+use millrace_schemas::{EventTime, WorkspaceId};
+use parquet::{
+    arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    errors::ParquetError,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rows decoded at once.
+const BATCH_ROWS: usize = 8_192;
+
+/// What is looked for: records of `[from, to)`, of one workspace or of all.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub from: EventTime,
+    pub to: EventTime,
+    pub workspace: Option<WorkspaceId>,
+}
+
+impl Wanted {
+    fn overlaps(&self, file: &DataFile) -> bool {
+        let of_workspace = self
+            .workspace
+            .is_none_or(|workspace| file.path.starts_with(&format!("{}/", path::workspace_folder(workspace))));
+        of_workspace && file.min_completed_at < self.to && file.max_completed_at >= self.from
+    }
+
+    /// The first and the last folder of an hour.
+    fn hours(&self) -> (String, String) {
+        (path::hour_folder(self.from), path::hour_folder(EventTime(self.to.0 - 1)))
+    }
+}
+
+impl Shelf {
+    /// The data files of `topic` that hold such records and were archived before `archived` (by partition), by time.
+    /// Files that no manifest names are none of the archive.
+    pub async fn files(
+        &self,
+        topic: &str,
+        wanted: Wanted,
+        archived: &[NextOffset],
+    ) -> Result<Vec<DataFile>, Error> {
+        let mut listed = BTreeMap::<(i32, NextOffset), BTreeSet<String>>::new();
+        for folder in self.workspaces(wanted.workspace).await? {
+            for path in self.in_hours(&folder, wanted).await? {
+                let name = path.rsplit_once('/').map_or("", |(_, name)| name);
+                if let Some((partition, from)) = path::data_from(name, topic)
+                    && usize::try_from(partition).is_ok_and(|at| archived.get(at).is_some_and(|to| from < *to))
+                {
+                    listed.entry((partition, from)).or_default().insert(path);
+                }
+            }
+        }
+        let mut files = Vec::new();
+        for ((partition, from), paths) in listed {
+            let source = Source { topic: topic.to_owned(), partition };
+            let manifest = self.manifest(&source, from).await?;
+            let named = manifest.into_iter().flat_map(|manifest| manifest.files);
+            for file in named.filter(|file| wanted.overlaps(file)) {
+                if !paths.contains(&file.path) {
+                    return Err(Error::Missing(file.path));
+                }
+                files.push(file);
+            }
+        }
+        files.sort_unstable_by(|a, b| (a.min_completed_at, &a.path).cmp(&(b.min_completed_at, &b.path)));
+        Ok(files)
+    }
+
+    async fn workspaces(&self, workspace: Option<WorkspaceId>) -> Result<Vec<String>, Error> {
+        match workspace {
+            Some(workspace) => Ok(vec![path::workspace_folder(workspace)]),
+            None => Ok(self.folders("").await?.into_iter().filter(|f| f.starts_with("workspace=")).collect()),
+        }
+    }
+
+    /// The data files of a workspace's folder, relative to the archive's root.
+    async fn in_hours(&self, folder: &str, wanted: Wanted) -> Result<Vec<String>, Error> {
+        let (first, last) = wanted.hours();
+        let day = |hour: &str| hour.split('/').next().unwrap_or_default().to_owned();
+        let (first_day, last_day) = (day(&first), day(&last));
+        let mut files = Vec::new();
+        for date in self.folders(folder).await? {
+            if date < first_day || date > last_day {
+                continue;
+            }
+            let dated = format!("{folder}/{date}");
+            let objects = self.location.store.list(Some(&self.location.path(&dated)));
+            let objects: Vec<_> = objects.try_collect().await.map_err(failed("listing", &dated))?;
+            for object in objects {
+                let parts: Vec<_> = object.location.parts().collect();
+                let [.., hour, name] = parts.as_slice() else { continue };
+                let hour = format!("{date}/{}", hour.as_ref());
+                if hour >= first && hour <= last {
+                    files.push(format!("{folder}/{hour}/{}", name.as_ref()));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The names of the folders in a folder.
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let listed = self.location.store.list_with_delimiter(Some(&self.location.path(folder))).await;
+        let listed = listed.map_err(failed("listing", folder))?;
+        let names = listed.common_prefixes.iter();
+        Ok(names.filter_map(|path| path.parts().next_back().map(|name| name.as_ref().to_owned())).collect())
+    }
+
+    /// The records of a data file, in batches. The file is held in memory: chunks bound its size.
+    pub async fn records(
+        &self,
+        path: &str,
+    ) -> Result<impl Iterator<Item = Result<Vec<Archived>, Error>> + use<>, Error> {
+        let bytes = self.read(path).await?.ok_or_else(|| Error::Missing(path.to_owned()))?;
+        let path = path.to_owned();
+        let decode = move |source: ParquetError| Error::Decode { path: path.clone(), source };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(&decode)?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), Archived::COLUMNS);
+        let reader =
+            builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(&decode)?;
+        Ok(reader.map(move |batch| {
+            let batch = batch.map_err(|error| decode(error.into()))?;
+            let other = || ParquetError::General("a column is not as this build writes it".to_owned());
+            archived(&batch).ok_or_else(|| decode(other()))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{
+        chunk::{Chunk, Row, tests::row},
+        location::Location,
+    };
+    use object_store::{memory::InMemory, path::Path};
+    use std::{sync::Arc, time::Instant};
+
+    const HOUR: i64 = 3_600_000_000;
+
+    fn hours(from: i64, to: i64) -> Wanted {
+        Wanted { from: EventTime(from * HOUR), to: EventTime(to * HOUR), workspace: None }
+    }
+
+    async fn archive() -> Shelf {
+        let shelf = Shelf::new(Location::new(Arc::new(InMemory::new()), Path::from("a/prefix")));
+        for partition in 0..2 {
+            let mut chunk = Chunk::new(NextOffset::START);
+            for offset in 0_i64..96 {
+                // Half an hour after one another; two workspaces.
+                let row: Row = row(u128::from(offset.unsigned_abs() % 2 + 1), offset * 1_800, offset);
+                chunk.add(row, 100, Instant::now());
+            }
+            let source = Source { topic: "t".to_owned(), partition };
+            shelf.write(&source, &mut chunk).await.expect("writes");
+        }
+        shelf
+    }
+
+    async fn offsets(shelf: &Shelf, wanted: Wanted, archived: &[i64]) -> Vec<i64> {
+        let archived: Vec<_> = archived.iter().map(|next| NextOffset::exclusive(*next)).collect();
+        let mut offsets = Vec::new();
+        for file in shelf.files("t", wanted, &archived).await.expect("lists") {
+            for batch in shelf.records(&file.path).await.expect("opens") {
+                offsets.extend(batch.expect("reads").iter().map(|record| record.offset));
+            }
+        }
+        offsets.sort_unstable();
+        offsets
+    }
+
+    #[tokio::test]
+    async fn only_the_files_of_the_hours_and_the_workspace_are_read() {
+        let shelf = archive().await;
+        let base = row(1, 0, 0).metric.completed_at.0.div_euclid(HOUR);
+        assert_eq!(offsets(&shelf, hours(base, base + 1), &[96, 96]).await, [0, 0, 1, 1]);
+        assert_eq!(offsets(&shelf, hours(base + 30, base + 32), &[96, 0]).await, [60, 61, 62, 63]);
+        let one = Wanted { workspace: Some(row(1, 0, 0).metric.workspace_id), ..hours(base, base + 24) };
+        let found = offsets(&shelf, one, &[96, 0]).await;
+        assert_eq!(found, (0..48).filter(|offset| offset % 2 == 0).collect::<Vec<i64>>());
+        assert!(offsets(&shelf, hours(base + 100, base + 101), &[96, 96]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_is_told() {
+        let shelf = archive().await;
+        let all = hours(-1_000_000, 1_000_000);
+        let archived = [NextOffset::exclusive(96)];
+        let files = shelf.files("t", all, &archived).await.expect("lists");
+        shelf.remove(&files[3].path).await.expect("removes");
+        let error = shelf.files("t", all, &archived).await.expect_err("one is gone");
+        assert!(matches!(&error, Error::Missing(path) if *path == files[3].path), "{error}");
+    }
+}

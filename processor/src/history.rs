@@ -1,0 +1,33 @@
+//! The past as the log has it, read from outside the stages: for `rebuild` and `audit`. It only reads.
+
+pub(crate) mod ends;
+pub(crate) mod judged;
+pub(crate) mod told;
+
+use crate::{settings::AdmissionSettings, stage::StageError};
+use millrace_log::LogSettings;
+use millrace_tenancy::Directory;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// What reading it takes. Kafka's clients block, so all of it runs on a thread that may.
+#[derive(Clone)]
+pub(crate) struct History {
+    pub log: LogSettings,
+    pub directory: Directory,
+    pub admission: AdmissionSettings,
+    pub handle: Handle,
+    pub shutdown: CancellationToken,
+}
+
+impl History {
+    /// A group of rebuilds and audits is never joined: partitions are assigned by hand.
+    fn consumer(
+        &self,
+    ) -> Result<rdkafka::consumer::BaseConsumer<crate::stage::range::Quiet>, StageError> {
+        self.log
+            .consumer("rebuild")
+            .create_with_context(crate::stage::range::Quiet)
+            .map_err(StageError::kafka("making a consumer"))
+    }
+}

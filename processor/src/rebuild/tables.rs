@@ -1,0 +1,242 @@
+//! The tables of one rebuild: shadows of the window tables for what is rebuilt, and copies of the stored rows as they were
+//! at one moment. They are made when it begins and dropped when it ends: two rebuilds don't meet, and an installation that
+//! never rebuilds has none. Names hold the time, so that a later rebuild removes what a killed one has left.
+
+use super::{Error, difference::Change, span::Span};
+use crate::sink::store::{
+    SINK,
+    rows::{self, Tables},
+    store_copies,
+};
+use chrono::{DateTime, Utc};
+use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
+use std::time::Duration;
+use uuid::Uuid;
+
+const PREFIX: &str = "rebuild_";
+/// Tables of a rebuild that began so long ago are left over.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Rows stored in one transaction: an embedded store serves nobody else meanwhile.
+const ROWS_AT_ONCE: usize = 2_000;
+
+const LEFT_OVER: &str = "SELECT tablename::text FROM pg_tables
+     WHERE schemaname = current_schema() AND tablename LIKE 'rebuild\\_%'";
+/// The sink waits until the transaction ends.
+const LOCK_SINK: &str = "SELECT partition FROM sink_offsets WHERE sink = $1 AND topic = $2 ORDER BY partition FOR UPDATE";
+
+/// What became of the rows of the window tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Applied {
+    /// Replaced and new ones.
+    pub written: u64,
+    /// Those that have no records.
+    pub removed: u64,
+}
+
+pub(super) struct Shadows {
+    pool: PgPool,
+    span: Span,
+    workspace: Option<WorkspaceId>,
+    rebuilt: Tables,
+    stored: Tables,
+}
+
+impl Shadows {
+    pub(super) async fn create(
+        pool: PgPool,
+        span: Span,
+        workspace: Option<WorkspaceId>,
+    ) -> Result<Self, Error> {
+        let run = format!("{PREFIX}{}", Uuid::now_v7().simple());
+        let stored = Tables::Copies(format!("{run}_stored"));
+        let shadows = Self { pool, span, workspace, rebuilt: Tables::Copies(run), stored };
+        shadows.remove_left_overs().await?;
+        for window in Window::ALL {
+            for tables in [&shadows.rebuilt, &shadows.stored] {
+                let (name, live) = (tables.name(window), Tables::Live.name(window));
+                let sql = format!("CREATE UNLOGGED TABLE {name} (LIKE {live} INCLUDING INDEXES)");
+                shadows.execute("making the tables of the rebuild", sql).await?;
+            }
+        }
+        Ok(shadows)
+    }
+
+    async fn remove_left_overs(&self) -> Result<(), Error> {
+        let names: Vec<String> = sqlx::query_scalar(LEFT_OVER)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(Error::database("looking for tables of earlier rebuilds"))?;
+        let now = Utc::now();
+        for name in names.iter().filter(|name| is_left_over(name, now)) {
+            tracing::info!(name, "removes a table that a killed rebuild has left");
+            self.execute("removing a table that a killed rebuild has left", format!("DROP TABLE {name}"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// `sql` holds no names but those made here.
+    async fn execute(&self, doing: &'static str, sql: String) -> Result<(), Error> {
+        self.pool.execute(AssertSqlSafe(sql)).await.map(|_| ()).map_err(Error::database(doing))
+    }
+
+    /// Adds deltas to what is rebuilt.
+    pub(super) async fn add(&self, deltas: &[AggregateRow]) -> Result<(), Error> {
+        for part in deltas.chunks(ROWS_AT_ONCE) {
+            store_copies(&self.pool, &self.rebuilt, part).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies the stored rows as they are now.
+    pub(super) async fn copy_stored(&self) -> Result<(), Error> {
+        let doing = "copying the stored rows";
+        for window in Window::ALL {
+            let (copy, live) = (self.stored.name(window), Tables::Live.name(window));
+            self.execute(doing, format!("TRUNCATE {copy}")).await?;
+            let sql = format!(
+                "INSERT INTO {copy} SELECT * FROM {live}
+                 WHERE window_start >= $1 AND window_start < $2 AND ($3::uuid IS NULL OR workspace_id = $3)"
+            );
+            let copied = sqlx::query(AssertSqlSafe(sql))
+                .bind(DateTime::<Utc>::from(self.span.from()))
+                .bind(DateTime::<Utc>::from(self.span.to()))
+                .bind(self.workspace.map(|workspace| workspace.0));
+            copied.execute(&self.pool).await.map_err(Error::database(doing))?;
+        }
+        Ok(())
+    }
+
+    /// The copies and the rebuilt rows of a part of the range.
+    pub(super) async fn slice(
+        &self,
+        window: Window,
+        (from, to): (EventTime, EventTime),
+    ) -> Result<(Vec<AggregateRow>, Vec<AggregateRow>), Error> {
+        let wanted = (from, to, self.workspace);
+        let doing = "reading rows to compare";
+        let stored = rows::between(&self.pool, &self.stored, window, wanted).await;
+        let rebuilt = rows::between(&self.pool, &self.rebuilt, window, wanted).await;
+        Ok((stored.map_err(Error::database(doing))?, rebuilt.map_err(Error::database(doing))?))
+    }
+
+    /// In place of the rebuilt rows of a part of the range, leaves what is to be changed.
+    pub(super) async fn keep(
+        &self,
+        window: Window,
+        (from, to): (EventTime, EventTime),
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        let doing = "keeping what is to be changed";
+        let sql = format!(
+            "DELETE FROM {} WHERE window_start >= $1 AND window_start < $2",
+            self.rebuilt.name(window)
+        );
+        let deleted = sqlx::query(AssertSqlSafe(sql))
+            .bind(DateTime::<Utc>::from(from))
+            .bind(DateTime::<Utc>::from(to))
+            .execute(&self.pool);
+        deleted.await.map_err(Error::database(doing))?;
+        let changed: Vec<&AggregateRow> = changes.iter().map(|change| &change.row).collect();
+        for part in changed.chunks(ROWS_AT_ONCE) {
+            let mut connection = self.pool.acquire().await.map_err(Error::database(doing))?;
+            let kept = rows::upsert(&mut connection, &self.rebuilt, window, part).await;
+            kept.map_err(Error::database(doing))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the changes in the place of the stored rows: all of them, or none if a row is not what it was.
+    pub(super) async fn apply(&self, topic: &str) -> Result<Applied, Error> {
+        let doing = "replacing the stored rows";
+        let mut transaction = self.pool.begin().await.map_err(Error::database(doing))?;
+        sqlx::query(LOCK_SINK)
+            .bind(SINK)
+            .bind(topic)
+            .execute(&mut *transaction)
+            .await
+            .map_err(Error::database("holding up the sink"))?;
+        let mut applied = Applied::default();
+        for window in Window::ALL {
+            self.refuse_changed(&mut transaction, window).await?;
+            let replaced = self.replace(&mut transaction, window).await.map_err(Error::database(doing))?;
+            applied.written += replaced.written;
+            applied.removed += replaced.removed;
+        }
+        transaction.commit().await.map_err(Error::database(doing))?;
+        Ok(applied)
+    }
+
+    async fn refuse_changed(&self, connection: &mut PgConnection, window: Window) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT count(*) FROM {} AS c LEFT JOIN {} AS t
+                 ON t.workspace_id = c.workspace_id AND t.window_start = c.window_start
+                 AND t.service_id = c.service_id AND t.window_start >= $1 AND t.window_start < $2
+             WHERE coalesce(t.revision, 0) <> c.revision - 1",
+            self.rebuilt.name(window),
+            Tables::Live.name(window)
+        );
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(DateTime::<Utc>::from(self.span.from()))
+            .bind(DateTime::<Utc>::from(self.span.to()))
+            .fetch_one(connection)
+            .await
+            .map_err(Error::database("looking for rows that have changed"))?;
+        if rows == 0 { Ok(()) } else { Err(Error::Changed { rows, window }) }
+    }
+
+    async fn replace(&self, connection: &mut PgConnection, window: Window) -> Result<Applied, sqlx::Error> {
+        let (live, changes) = (Tables::Live.name(window), self.rebuilt.name(window));
+        let register = format!(
+            "INSERT INTO services (workspace_id, id, name)
+             SELECT DISTINCT w.id, c.service_id, c.service_id::text FROM {changes} AS c
+             JOIN workspaces AS w ON w.id = c.workspace_id WHERE c.query_count > 0 ON CONFLICT DO NOTHING"
+        );
+        connection.execute(AssertSqlSafe(register)).await?;
+        let delete = format!(
+            "DELETE FROM {live} AS t USING {changes} AS c
+             WHERE t.workspace_id = c.workspace_id AND t.window_start = c.window_start
+             AND t.service_id = c.service_id AND t.window_start >= $1 AND t.window_start < $2"
+        );
+        sqlx::query(AssertSqlSafe(delete))
+            .bind(DateTime::<Utc>::from(self.span.from()))
+            .bind(DateTime::<Utc>::from(self.span.to()))
+            .execute(&mut *connection)
+            .await?;
+        let insert = format!("INSERT INTO {live} SELECT * FROM {changes} WHERE query_count > 0");
+        let written = connection.execute(AssertSqlSafe(insert)).await?.rows_affected();
+        let all: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {changes}")))
+            .fetch_one(&mut *connection)
+            .await?;
+        Ok(Applied { written, removed: all.unsigned_abs() - written })
+    }
+
+    pub(super) async fn remove(&self) -> Result<(), Error> {
+        let names = Window::ALL.map(|window| [self.rebuilt.name(window), self.stored.name(window)]);
+        let sql = format!("DROP TABLE IF EXISTS {}", names.as_flattened().join(", "));
+        self.execute("removing the tables of the rebuild", sql).await
+    }
+}
+
+/// Its name holds the time at which its rebuild began.
+fn is_left_over(table: &str, now: DateTime<Utc>) -> bool {
+    let run = table.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
+    let began = run.and_then(|run| Uuid::parse_str(run).ok()?.get_timestamp()?.to_unix().0.try_into().ok());
+    let limit = now - LEFT_OVER_AFTER;
+    began.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).is_some_and(|began| began < limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tables_of_old_rebuilds_are_left_over() {
+        let name = Tables::Copies(format!("{PREFIX}{}", Uuid::now_v7().simple())).name(Window::OneMinute);
+        let now = Utc::now();
+        assert!(name.len() <= 63 && !is_left_over(&name, now));
+        assert!(is_left_over(&name, now + LEFT_OVER_AFTER + Duration::from_secs(60)));
+        assert!(!is_left_over("rebuild_something_of_yours", now + LEFT_OVER_AFTER * 9));
+    }
+}
