@@ -20,11 +20,13 @@ use rdkafka::{
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Records that librdkafka may hold; the bytes in flight are used up long before.
 const QUEUE_RECORDS_MAX: &str = "1000000";
+/// The ledger is told of the last records within what is left of the time for an end, but it has as much in any case.
+const TELLER_LIMIT_MIN: Duration = Duration::from_millis(500);
 
 /// Where records go; a seam for faults in tests.
 pub trait Log: Send + Sync {
@@ -159,13 +161,14 @@ impl Log for KafkaLog {
     }
 
     fn flush(&self, limit: Duration) -> bool {
+        let started = Instant::now();
         let flushed = self.current().flush(limit);
         if let Err(error) = &flushed {
             tracing::warn!(%error, "not every record was acknowledged before the end");
         }
         let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(teller) = teller {
-            teller.end(limit);
+            teller.end(limit.saturating_sub(started.elapsed()).max(TELLER_LIMIT_MIN));
         }
         flushed.is_ok()
     }

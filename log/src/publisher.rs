@@ -100,3 +100,33 @@ impl Publisher {
         Error::Append { topic: self.topic.clone(), source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::{
+        mocking::MockCluster,
+        producer::DefaultProducerContext,
+        types::{RDKafkaApiKey, RDKafkaRespErr},
+    };
+
+    #[test]
+    fn a_record_that_the_log_has_not_taken_is_an_error_and_the_next_try_begins_anew() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("test.ledger", 3, 1).expect("a topic");
+        let settings = LogSettings {
+            brokers: cluster.bootstrap_servers(),
+            topic_prefix: "test.".to_owned(),
+            topic_partitions: 3,
+            topic_replication: 1,
+            properties: Vec::new(),
+        };
+        let mut publisher = Publisher::new(&settings, &settings.topics().ledger);
+        let records = [(4, b"one".to_vec()), (4, b"two".to_vec())];
+        publisher.publish(&records).expect("the mock takes them");
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+        assert!(matches!(publisher.publish(&records), Err(Error::Append { .. })));
+        publisher.publish(&records).expect("the mock takes them again");
+    }
+}

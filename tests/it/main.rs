@@ -13,6 +13,7 @@ mod edge;
 mod embedded;
 mod harness;
 mod independent;
+mod ledger;
 mod live;
 mod outage;
 mod pipeline;
