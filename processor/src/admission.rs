@@ -5,38 +5,19 @@
 //! seen and the next. So at least `dedupe_records` records back are covered, at most twice as many are held, and the
 //! memory at any offset can be restored by reading from the start of the generation before.
 
+mod identity;
+
+pub use identity::Identity;
+
 use crate::settings::AdmissionSettings;
 use hashbrown::HashSet;
 use millrace_log::NextOffset;
-use millrace_schemas::{
-    EventTime, FieldError, QueryMetric, RecordId, Status, WorkspaceId, dead_letter::Reason,
-};
+use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// The most bytes of a dead letter's error text.
 const ERROR_BYTES_MAX: usize = 1_000;
-
-/// What of a record decides the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    pub workspace: WorkspaceId,
-    pub id: RecordId,
-    pub completed_at: EventTime,
-    /// A query that still ran may be told again, with the same id, when it has ended.
-    pub running: bool,
-}
-
-impl From<&QueryMetric> for Identity {
-    fn from(metric: &QueryMetric) -> Self {
-        Self {
-            workspace: metric.workspace_id,
-            id: metric.id,
-            completed_at: metric.completed_at,
-            running: metric.status == Status::Running,
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -131,12 +112,13 @@ fn exists(workspace: WorkspaceId, at: EventTime, created: Option<EventTime>) -> 
     }
 }
 
-/// 128 bits of (workspace, id, running). Within a workspace it is one to one in the id. Between workspaces it depends on
-/// a secret, or a tenant could choose ids that make another's records look like repeats.
+/// 128 bits of (workspace, id, running). Within a workspace it is one to one in the id; between a running query and an
+/// ended one, and between workspaces, it depends on a secret: ids may be neighbours, and a tenant could choose ids that
+/// make another's records look like repeats.
 fn fingerprint(secret: u128, identity: &Identity) -> u128 {
     let mut mixed = identity.workspace.0.as_u128().wrapping_mul(secret);
     mixed ^= mixed >> 67;
-    mixed = mixed.wrapping_mul(secret.rotate_left(64) | 1) ^ u128::from(identity.running);
+    mixed = mixed.wrapping_mul(secret.rotate_left(64) | 1) ^ (u128::from(identity.running) * secret);
     mixed ^= mixed >> 61;
     mixed ^ identity.id.0.as_u128()
 }

@@ -36,12 +36,12 @@ impl Sketch {
         if value >= VALUE_MIN {
             self.add_to_bin(bin_of(value.min(VALUE_MAX)), 1);
         } else {
-            self.zeros += 1;
+            self.zeros = self.zeros.saturating_add(1);
         }
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.zeros += other.zeros;
+        self.zeros = self.zeros.saturating_add(other.zeros);
         for (index, count) in other.bins() {
             self.add_to_bin(index, count);
         }
@@ -52,7 +52,7 @@ impl Sketch {
     }
 
     pub fn count(&self) -> u64 {
-        self.zeros + self.bins.iter().sum::<u64>()
+        self.bins.iter().copied().fold(self.zeros, u64::saturating_add)
     }
 
     /// The value of rank ⌈q·n⌉ (nearest rank), within 1 %; `None` of an empty sketch.
@@ -67,7 +67,7 @@ impl Sketch {
             return Some(0.0);
         }
         self.bins().find_map(|(index, count)| {
-            seen += count;
+            seen = seen.saturating_add(count);
             (rank <= seen).then(|| value_of(index))
         })
     }
@@ -95,7 +95,7 @@ impl Sketch {
         if at >= self.bins.len() {
             self.bins.resize(at + 1, 0);
         }
-        self.bins[at] += count;
+        self.bins[at] = self.bins[at].saturating_add(count);
     }
 }
 

@@ -44,6 +44,13 @@ pub enum StageError {
         #[source]
         source: frame::FrameError,
     },
+    #[error("the row at offset {offset} of partition {partition} of the aggregates")]
+    Row {
+        partition: i32,
+        offset: i64,
+        #[source]
+        source: millrace_schemas::aggregate::Error,
+    },
     #[error("the checkpoint of partials partition {partition}")]
     Checkpoint {
         partition: i32,
@@ -81,6 +88,7 @@ impl StageError {
             }
             Self::Plan(_)
             | Self::Frame { .. }
+            | Self::Row { .. }
             | Self::Checkpoint { .. }
             | Self::Thread(_)
             | Self::Panicked => Reaction::Stop,

@@ -1,6 +1,6 @@
 //! One row of one window, as the `aggregates` topic holds it and the live feed sends it.
 
-use crate::{EventTime, ServiceId, Window, WorkspaceId};
+use crate::{EventTime, FieldError, ServiceId, Window, WorkspaceId, json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +60,56 @@ pub struct AggregateRow {
     pub sketch: String,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A newer Millrace writes here: to pass over its rows would lose them.
+    #[error("an aggregate row of version {0}; this build reads up to {VERSION}: upgrade it first")]
+    Newer(u64),
+    #[error("not an aggregate row")]
+    Json(#[source] FieldError),
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
 impl AggregateRow {
+    /// Reads what anybody who may write to the topic wrote.
+    pub fn read(bytes: &[u8]) -> Result<Self, Error> {
+        match json::read_object::<Self>(bytes) {
+            Ok(row) if row.version > VERSION => Err(Error::Newer(row.version.into())),
+            Ok(row) => Ok(row),
+            // A newer row may have any shape but its version.
+            Err(error) => match serde_json::from_slice::<Versioned>(bytes) {
+                Ok(Versioned { version }) if version > VERSION.into() => Err(Error::Newer(version)),
+                _ => Err(Error::Json(error)),
+            },
+        }
+    }
+
     pub fn window_end(&self) -> EventTime {
         self.window.end_of(self.window_start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOLDEN: &[u8] = include_bytes!("../golden/aggregate-row-1.json");
+
+    proptest! {
+        /// serde_json would be off by the last bit of some.
+        #[test]
+        fn numbers_are_read_as_they_were_written(sum in 0.0..1e12_f64, min in 0.0..1.0_f64, max in any::<f64>()) {
+            let row = AggregateRow::read(GOLDEN).expect("a row");
+            let max = Some(max).filter(|max| max.is_finite());
+            let row =
+                AggregateRow { sum_duration_ms: Some(sum), min_duration_ms: Some(min), max_duration_ms: max, ..row };
+            let written = serde_json::to_vec(&row).expect("plain data");
+            prop_assert_eq!(AggregateRow::read(&written).expect("our own"), row);
+        }
     }
 }

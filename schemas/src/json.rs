@@ -10,6 +10,17 @@ pub const DEPTH_MAX: usize = 128;
 
 /// One record, which must be a JSON object. What is wrong is said in the words that the edge uses too.
 pub fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FieldError> {
+    check(bytes)?;
+    sonic_rs::from_slice(bytes).map_err(|error| explain(bytes, &error))
+}
+
+/// An object that is no raw record. Numbers are read to the last bit, which serde_json does not do.
+pub(crate) fn read_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FieldError> {
+    check(bytes)?;
+    sonic_rs::from_slice(bytes).map_err(|error| FieldError::new("", error.to_string()))
+}
+
+fn check(bytes: &[u8]) -> Result<(), FieldError> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         // serde would take an array for a struct, field by field.
         return Err(not_an_object(bytes));
@@ -17,7 +28,7 @@ pub fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, FieldError> {
     if is_too_deep(bytes) {
         return Err(FieldError::new("", format!("more than {DEPTH_MAX} arrays and objects in one another")));
     }
-    sonic_rs::from_slice(bytes).map_err(|error| explain(bytes, &error))
+    Ok(())
 }
 
 fn not_an_object(bytes: &[u8]) -> FieldError {

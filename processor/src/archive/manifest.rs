@@ -142,9 +142,28 @@ mod tests {
         assert_eq!(Manifest::parse(&bytes).expect("parses"), told);
     }
 
+    /// As version 1 wrote them: archives are kept for years.
+    #[test]
+    fn the_first_version_is_read() {
+        let golden = include_str!("../../golden/manifest-1.json");
+        let manifest = Manifest::parse(golden.as_bytes()).expect("parses");
+        assert_eq!((manifest.from, manifest.to, manifest.records, manifest.files.len()), (10, 250, 2, 1));
+        assert_eq!(serde_json::to_string(&manifest).expect("serializes"), golden);
+        let golden = include_str!("../../golden/attempt-1.json");
+        let attempt = Attempt::parse(golden.as_bytes()).expect("parses");
+        assert_eq!(attempt.files, [manifest.files[0].path.as_str()]);
+        assert_eq!(serde_json::to_string(&attempt).expect("serializes"), golden);
+    }
+
     #[test]
     fn a_newer_version_is_refused_whatever_its_shape() {
-        assert!(matches!(Manifest::parse(br#"{"version": 2, "pages": []}"#), Err(Error::Newer(2))));
+        let error = Manifest::parse(br#"{"version": 2, "pages": []}"#).expect_err("newer");
+        assert_eq!(
+            error.to_string(),
+            "it has version 2; this build reads up to 1: upgrade the archive first"
+        );
+        assert!(matches!(error, Error::Newer(2)));
+        assert!(matches!(Attempt::parse(br#"{"version": 2}"#), Err(Error::Newer(2))));
         assert!(matches!(Manifest::parse(b"{"), Err(Error::Json(_))));
     }
 

@@ -1,34 +1,19 @@
 //! Reads a record of the `aggregates` topic.
 
 use crate::{aggregate, sketch::SketchError};
-use millrace_schemas::{
-    AggregateRow,
-    aggregate::{Kind, VERSION},
-};
-use serde::Deserialize;
+use millrace_schemas::{AggregateRow, aggregate::Kind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A newer Millrace writes here: to skip its rows would lose them.
-    #[error("an aggregate row of version {0}; this build reads up to {VERSION}: upgrade the sink first")]
-    Newer(u64),
-    #[error("not an aggregate row")]
-    Json(#[source] serde_json::Error),
+    #[error(transparent)]
+    Row(#[from] millrace_schemas::aggregate::Error),
     #[error("the sketch of an aggregate row")]
     Sketch(#[source] SketchError),
 }
 
-#[derive(Deserialize)]
-struct Versioned {
-    version: u64,
-}
-
 /// The row in `bytes`. Its sketch is checked when it will have to be merged.
 pub fn read(bytes: &[u8]) -> Result<AggregateRow, Error> {
-    let row: AggregateRow = serde_json::from_slice(bytes).map_err(|error| explain(bytes, error))?;
-    if row.version > VERSION {
-        return Err(Error::Newer(row.version.into()));
-    }
+    let row = AggregateRow::read(bytes)?;
     if row.kind == Kind::Delta {
         aggregate::decode_sketch(&row.sketch).map_err(Error::Sketch)?;
     } else {
@@ -37,17 +22,10 @@ pub fn read(bytes: &[u8]) -> Result<AggregateRow, Error> {
     Ok(row)
 }
 
-/// A newer row may have any shape but its version.
-fn explain(bytes: &[u8], error: serde_json::Error) -> Error {
-    match serde_json::from_slice::<Versioned>(bytes) {
-        Ok(Versioned { version }) if version > VERSION.into() => Error::Newer(version),
-        _ => Error::Json(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::batch::tests::row, *};
+    use millrace_schemas::aggregate::Error::{Json, Newer};
     use serde_json::{Value, json};
 
     fn with(field: &str, value: Value) -> Result<AggregateRow, Error> {
@@ -63,11 +41,11 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_from_garbage() {
-        assert!(matches!(with("version", json!(2)), Err(Error::Newer(2))));
-        assert!(matches!(read(br#"{"version": 900, "other": "shape"}"#), Err(Error::Newer(900))));
-        assert!(matches!(read(br#"{"version": 1, "other": "shape"}"#), Err(Error::Json(_))));
-        assert!(matches!(read(b"garbage"), Err(Error::Json(_))));
-        assert!(matches!(read(b""), Err(Error::Json(_))));
+        assert!(matches!(with("version", json!(2)), Err(Error::Row(Newer(2)))));
+        assert!(matches!(read(br#"{"version": 900, "other": "shape"}"#), Err(Error::Row(Newer(900)))));
+        assert!(matches!(read(br#"{"version": 1, "other": "shape"}"#), Err(Error::Row(Json(_)))));
+        assert!(matches!(read(b"garbage"), Err(Error::Row(Json(_)))));
+        assert!(matches!(read(b""), Err(Error::Row(Json(_)))));
     }
 
     #[test]

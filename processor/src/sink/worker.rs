@@ -12,6 +12,7 @@ use super::{
     store::{self, Store},
 };
 use millrace_log::NextOffset;
+use millrace_schemas::aggregate;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -183,7 +184,9 @@ impl Worker for Sink {
         position.caught_up = false;
         let row = match read::read(message.payload().unwrap_or_default()) {
             Ok(row) => Some(row),
-            Err(source @ read::Error::Newer(_)) => return Err(Error::Newer { partition, offset, source }),
+            Err(source @ read::Error::Row(aggregate::Error::Newer(_))) => {
+                return Err(Error::Newer { partition, offset, source });
+            }
             Err(error) => {
                 self.unreadable(partition, offset, &error);
                 None

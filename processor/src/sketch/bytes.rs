@@ -51,7 +51,7 @@ impl Sketch {
         if *version != VERSION {
             return Err(SketchError::Version(*version));
         }
-        self.zeros = self.zeros.checked_add(take(&mut rest)?).ok_or(SketchError::Malformed)?;
+        self.zeros = self.zeros.saturating_add(take(&mut rest)?);
         let bins = take(&mut rest)?;
         let mut previous = None;
         for _ in 0..bins {

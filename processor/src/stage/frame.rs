@@ -1,10 +1,12 @@
 //! Partial states as frames of the `partials` topic: split by target partition and by size, as Arrow IPC streams.
 
+mod states;
+
 use crate::plan::{Key, Plan, PlanError, key_at};
 use arrow::{
     array::{RecordBatch, UInt32Array},
     compute::take_record_batch,
-    ipc::{reader::StreamReader, writer::StreamWriter},
+    ipc::writer::StreamWriter,
 };
 use hashbrown::HashMap;
 use millrace_schemas::{key, partial};
@@ -16,7 +18,9 @@ const FRAME_BYTES_MAX: usize = 768 * 1024;
 pub enum FrameError {
     #[error(transparent)]
     Frame(#[from] partial::Error),
-    #[error("the Arrow stream in a frame")]
+    #[error("the states in a frame")]
+    States(#[from] states::Error),
+    #[error("making an Arrow stream for a frame")]
     Arrow(#[from] arrow::error::ArrowError),
     #[error(transparent)]
     Layout(#[from] PlanError),
@@ -114,9 +118,7 @@ pub(super) fn decode(
     if states.is_empty() {
         return Ok((header, None));
     }
-    let mut reader = StreamReader::try_new(states, None)?;
-    plan.check_layout(&reader.schema())?;
-    let batches = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
+    let batches = states::read(states, |schema| plan.check_layout(schema).map_err(FrameError::from))?;
     let states = arrow::compute::concat_batches(plan.state_schema(), &as_planned(plan, batches)?)?;
     Ok((header, Some(states)))
 }
@@ -127,3 +129,6 @@ fn as_planned(plan: &Plan, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>
         |batch: RecordBatch| RecordBatch::try_new(plan.state_schema().clone(), batch.columns().to_vec());
     Ok(batches.into_iter().map(rename).collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests;

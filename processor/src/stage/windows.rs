@@ -20,7 +20,7 @@ use crate::{
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::{
     AggregateRow, EventTime,
-    aggregate::Kind,
+    aggregate::{self, Kind},
     key::record_key,
     ledger::{Entry, Minute},
     partial,
@@ -270,12 +270,16 @@ impl Worker<'_> {
         let (from, to) = (NextOffset::exclusive(checkpoint.aggregates_from), NextOffset::exclusive(end));
         let range = Range { topic: &self.aggregates, partition, from, to };
         range::read(&self.components.log, range, &self.components.shutdown, |message| {
-            match message.payload().map(serde_json::from_slice::<AggregateRow>) {
-                Some(Ok(row)) => windows.restore_row(message.offset(), &row),
-                _ => tracing::warn!(
-                    offset = message.offset(),
-                    "a record among the aggregates is no row; skipped"
-                ),
+            let offset = message.offset();
+            match AggregateRow::read(message.payload().unwrap_or_default()) {
+                Ok(row) => windows.restore_row(offset, &row),
+                // Passed over, its revision would be given again, and the sink would not take it.
+                Err(source @ aggregate::Error::Newer(_)) => {
+                    return Err(StageError::Row { partition, offset, source });
+                }
+                Err(error) => {
+                    tracing::warn!(partition, offset, %error, "a record among the aggregates is no row; skipped");
+                }
             }
             Ok(())
         })

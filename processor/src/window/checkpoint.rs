@@ -89,6 +89,37 @@ mod tests {
         )
     }
 
+    /// As version 1 wrote it: groups hold it for as long as a processor may be off.
+    #[test]
+    fn the_first_version_is_read() {
+        let golden = include_str!("../../golden/checkpoint-1.txt");
+        let source =
+            |millis, idle| Some(Source { max_event_time: Some(EventTime::from_millis(millis)), idle });
+        let checkpoint = Checkpoint {
+            watermark: Some(EventTime(1_767_225_600_000_000)),
+            rebuild_from: 7,
+            aggregates_from: 9,
+            sources: vec![
+                None,
+                Some(Source { max_event_time: None, idle: true }),
+                source(1_767_225_602_000, false),
+                source(-1, true),
+            ],
+        };
+        assert_eq!(Checkpoint::decode(golden), Ok(checkpoint.clone()));
+        assert_eq!(checkpoint.encode(), golden);
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name() {
+        let error = Checkpoint::decode("AgAA").expect_err("newer");
+        assert_eq!(error, CheckpointError::Version(2));
+        assert_eq!(
+            error.to_string(),
+            "a windows checkpoint of version 2; this build reads version 1: upgrade it"
+        );
+    }
+
     proptest! {
         #[test]
         fn reads_what_it_wrote(

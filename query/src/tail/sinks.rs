@@ -80,7 +80,7 @@ impl AggregatesSink {
     }
 
     fn event(&self, incoming: Incoming<'_>) -> Option<Event> {
-        let Ok(row) = serde_json::from_slice::<AggregateRow>(incoming.payload) else {
+        let Ok(row) = AggregateRow::read(incoming.payload) else {
             self.unreadable.inc();
             return None;
         };

@@ -1,0 +1,77 @@
+use super::*;
+use crate::{
+    admission::Identity,
+    plan::{Raw, totals},
+    record::Measured,
+    sketch::PerMille,
+};
+use millrace_schemas::{EventTime, RecordId, ServiceId, Status, WorkspaceId};
+use uuid::Uuid;
+
+/// As version 1 wrote it: the log holds such frames when a processor is upgraded.
+const GOLDEN: &[u8] = include_bytes!("../../../../schemas/golden/partial-1.bin");
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+fn states(plan: &Plan) -> RecordBatch {
+    let mut raw = Raw::default();
+    let statuses = [Status::Success, Status::Failed, Status::Timeout, Status::Cancelled];
+    for (number, status) in (0_u32..).zip(statuses) {
+        let identity = Identity {
+            workspace: WorkspaceId(Uuid::from_u128(1)),
+            id: RecordId(Uuid::nil()),
+            completed_at: EventTime(1_767_225_600_000_000),
+            running: false,
+        };
+        let measured = Measured {
+            service: ServiceId(Uuid::from_u128(2)),
+            status,
+            duration_ms: (number > 0).then(|| f64::from(number)),
+            rows_affected: (number > 1).then_some(3),
+        };
+        raw.push(&identity, &measured);
+    }
+    runtime().block_on(plan.partial(raw.take())).expect("it aggregates")
+}
+
+#[test]
+fn the_first_version_is_read_and_comes_to_the_same() {
+    let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
+    let (header, read) = decode(&plan, GOLDEN).expect("a frame");
+    assert_eq!((header.sources, header.progress.len()), (4, 2));
+    let result = |states: RecordBatch| {
+        totals(&runtime().block_on(plan.finish(&[states])).expect("it aggregates")).expect("readable")
+    };
+    let found = result(read.expect("states"));
+    assert_eq!(found, result(states(&plan)));
+    let row = &found[0];
+    assert_eq!((row.query_count, row.failed_count, row.total_rows_affected), (4, 1, Some(6)));
+    assert_eq!((row.min_duration_ms, row.max_duration_ms), (Some(1.0), Some(3.0)));
+    assert_eq!(row.sketch.quantile(PerMille(0)).map(f64::round), Some(1.0));
+}
+
+#[test]
+fn states_of_another_layout_are_refused_by_name() {
+    let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
+    let header = partial::Header { sources: 1, progress: Vec::new() };
+    let fewer = states(&plan).project(&[0, 1]).expect("two columns");
+    let frame = &encode(&header, Some(&fewer)).expect("it encodes")[0];
+    let error = decode(&plan, frame).expect_err("another layout");
+    assert!(matches!(error, FrameError::Layout(_)), "{error}");
+    assert!(
+        error.to_string().starts_with("partial states of another layout: Int64, FixedSizeBinary(16)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_cut_is_an_error_or_a_frame_but_never_a_panic() {
+    let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
+    for cut in 0..GOLDEN.len() {
+        if let Ok((header, _)) = decode(&plan, &GOLDEN[..cut]) {
+            assert_eq!(header.sources, 4, "cut at {cut}");
+        }
+    }
+}
