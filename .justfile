@@ -29,6 +29,12 @@ it *ARGUMENTS:
     MILLRACE_TEST_DATABASE_URL=postgresql://app:app@127.0.0.1:{{ postgres_port }}/app \
     cargo test --workspace --locked --test it {{ ARGUMENTS }}
 
+# KILLS faults' worth of chaos, on services of its own; a SEED plans the same faults once more
+chaos KILLS="24" SEED="":
+    MILLRACE_TEST_CHAOS={{ KILLS }} MILLRACE_TEST_SEED={{ SEED }} \
+        MILLRACE_TEST_PYTHON="${MILLRACE_TEST_PYTHON:-${MILLRACE_CACHE:-/var/cache/millrace}/python/bin/python}" \
+        cargo test --workspace --locked --test it -- --nocapture chaos::nothing_is_lost
+
 # All of it, with services of its own
 ci:
     .ci/run

@@ -223,7 +223,8 @@ fn paced(address: &str) -> Result<[f64; 4]> {
         .set("linger.ms", "0")
         .create_with_context(Acknowledged::default())?;
     // The first record waits for connections and a producer id: it is not measured.
-    let first = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(Instant::now())).payload(b"first");
+    let first =
+        BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(Instant::now())).payload(b"first");
     producer.send(first).map_err(|(error, _)| error)?;
     producer.flush(PATIENCE)?;
     producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -22,9 +22,7 @@ pub(crate) struct History {
 
 impl History {
     /// A group of rebuilds and audits is never joined: partitions are assigned by hand.
-    fn consumer(
-        &self,
-    ) -> Result<rdkafka::consumer::BaseConsumer<crate::stage::range::Quiet>, StageError> {
+    fn consumer(&self) -> Result<rdkafka::consumer::BaseConsumer<crate::stage::range::Quiet>, StageError> {
         self.log
             .consumer("rebuild")
             .create_with_context(crate::stage::range::Quiet)

@@ -11,7 +11,8 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rebuild::Report { range, workspace_id, records_archive, records_log, windows, largest } = self.report;
+        let rebuild::Report { range, workspace_id, records_archive, records_log, windows, largest } =
+            self.report;
         let of = workspace_id.map_or("all workspaces".to_owned(), |id| format!("workspace {id}"));
         writeln!(
             f,

@@ -13,7 +13,7 @@ pub use api::{ADMIN_KEY, Api, WORKSPACE_KEY};
 pub use kafka::{Log, header};
 pub use process::{BINARY, Process, Signal, free_port, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
-pub use services::{Services, has, python, say_skipped};
+pub use services::{Services, has, number, python, say, say_skipped};
 pub use settle::{count, settle, sum};
 pub use wait::{PATIENCE, until};
 
@@ -148,14 +148,18 @@ impl Installation {
         all
     }
 
-    fn options(&self, role: &str) -> Vec<String> {
+    /// The arguments that lead every role to its log and its database.
+    pub fn connection(&self) -> Vec<String> {
         let connection = [
             ("--kafka-brokers", self.log.brokers.as_str()),
             ("--topic-prefix", &self.prefix),
             ("--database-url", &self.database.url),
         ];
-        let mut options: Vec<_> =
-            connection.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
+        connection.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect()
+    }
+
+    fn options(&self, role: &str) -> Vec<String> {
+        let mut options = self.connection();
         if matches!(role, "up" | "ingest" | "query") {
             options.push("--dev".to_owned());
         }

@@ -188,7 +188,8 @@ async fn late_records_merge(installation: &Installation, range: &Range) -> Resul
         )
     };
     let (count, revision) = (row("query_count"), row("revision"));
-    let before = (installation.database.number(&count).await?, installation.database.number(&revision).await?);
+    let before =
+        (installation.database.number(&count).await?, installation.database.number(&revision).await?);
     let late = [metric_at("select 'late'", range.at(11))];
     produce(installation, "late", &late).await?;
     produce(installation, "late", &late).await?;
@@ -211,7 +212,10 @@ async fn a_row_that_changed_since_is_not_replaced() -> Result<()> {
     corrupt(&installation, &range).await?;
     let before = total(&installation).await?;
     let output = answer_after(&installation, &range, "y\n", async || {
-        let sql = format!("UPDATE aggregates_5s SET revision = revision + 1 WHERE window_start = '{}'", range.text(10));
+        let sql = format!(
+            "UPDATE aggregates_5s SET revision = revision + 1 WHERE window_start = '{}'",
+            range.text(10)
+        );
         installation.database.execute(&sql).await
     })
     .await?;

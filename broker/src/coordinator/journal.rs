@@ -139,7 +139,9 @@ impl Journal {
             Some(error) if !self.failing => {
                 tracing::error!(%path, %error, "could not write a change of groups or transactions: clients try again");
             }
-            None if self.failing => tracing::info!(%path, "changes of groups and transactions are written again"),
+            None if self.failing => {
+                tracing::info!(%path, "changes of groups and transactions are written again")
+            }
             _ => {}
         }
         self.failing = error.is_some();

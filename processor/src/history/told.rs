@@ -79,9 +79,10 @@ impl Told {
     pub(crate) fn rows_with(&self, wanted: &[i64]) -> Option<BTreeMap<i32, i64>> {
         let rows = |progress: &Progress| {
             let emitted = |number: usize| progress.sources.get(number).copied().flatten()?.emitted;
-            let all = wanted.iter().enumerate().all(|(number, next)| {
-                *next == 0 || emitted(number).is_some_and(|emitted| emitted >= *next)
-            });
+            let all = wanted
+                .iter()
+                .enumerate()
+                .all(|(number, next)| *next == 0 || emitted(number).is_some_and(|emitted| emitted >= *next));
             if all { progress.aggregates } else { None }
         };
         self.all().map(|progress| progress.ok().and_then(|p| Some((p.partition, rows(p)?)))).collect()

@@ -1,18 +1,15 @@
 //! The steps of a rebuild. It runs on a thread that may block, as Kafka's clients do.
 
 use super::{
-    Error, Observer, Phase, Settings,
-    accumulator::Accumulator,
-    difference::compare,
-    report::Report,
+    Error, Observer, Phase, Settings, accumulator::Accumulator, difference::compare, report::Report,
     tables::Shadows,
 };
 use crate::{
     admission::{Identity, Verdict},
     archive::{Shelf, Source, Wanted},
     history::{History, judged::Known},
-    stage::settled::Stretch,
     sink::store::positions_of,
+    stage::settled::Stretch,
 };
 use millrace_log::NextOffset;
 use millrace_schemas::Window;

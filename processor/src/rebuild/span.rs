@@ -15,7 +15,9 @@ pub struct Span {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
-    #[error("--{name} {time} is within a window of 5 min, and a part of a window can't be rebuilt: take {before} or {after}")]
+    #[error(
+        "--{name} {time} is within a window of 5 min, and a part of a window can't be rebuilt: take {before} or {after}"
+    )]
     Unaligned { name: &'static str, time: EventTime, before: EventTime, after: EventTime },
     #[error("--from {from} is not before --to {to}")]
     Empty { from: EventTime, to: EventTime },
@@ -68,7 +70,8 @@ mod tests {
         let error = Span::new(at("2026-11-21T10:00:00Z"), at("2026-11-21T10:07:30Z")).expect_err("unaligned");
         let said = error.to_string();
         assert!(said.contains("--to") && said.contains("10:05:00Z") && said.contains("10:10:00Z"), "{said}");
-        let error = Span::new(at("2026-11-21T10:04:59.999Z"), at("2026-11-21T10:05:00Z")).expect_err("unaligned");
+        let error =
+            Span::new(at("2026-11-21T10:04:59.999Z"), at("2026-11-21T10:05:00Z")).expect_err("unaligned");
         assert!(matches!(error, SpanError::Unaligned { name: "from", .. }));
     }
 

@@ -23,7 +23,8 @@ const ROWS_AT_ONCE: usize = 2_000;
 const LEFT_OVER: &str = "SELECT tablename::text FROM pg_tables
      WHERE schemaname = current_schema() AND tablename LIKE 'rebuild\\_%'";
 /// The sink waits until the transaction ends.
-const LOCK_SINK: &str = "SELECT partition FROM sink_offsets WHERE sink = $1 AND topic = $2 ORDER BY partition FOR UPDATE";
+const LOCK_SINK: &str =
+    "SELECT partition FROM sink_offsets WHERE sink = $1 AND topic = $2 ORDER BY partition FOR UPDATE";
 
 /// What became of the rows of the window tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

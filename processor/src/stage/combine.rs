@@ -232,7 +232,7 @@ impl<'a> Worker<'a> {
                     told = true;
                 }
             }
-            self.runtime.block_on(tokio::time::sleep(DIRECTORY_RETRY));
+            wait(self.runtime, DIRECTORY_RETRY);
         }
     }
 
@@ -338,6 +338,11 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// On a thread that is no runtime's: a timer can only be made inside one.
+fn wait(runtime: &Runtime, duration: Duration) {
+    runtime.block_on(async { tokio::time::sleep(duration).await });
+}
+
 pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {
     Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
 }
@@ -363,4 +368,17 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
         error.rdkafka_error_code(),
         Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_on_a_thread_of_its_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let began = Instant::now();
+        wait(&runtime, Duration::from_millis(20));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+    }
 }

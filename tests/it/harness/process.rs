@@ -22,6 +22,7 @@ pub enum Signal {
     Interrupt,
     Stop,
     Continue,
+    Kill,
 }
 
 impl Signal {
@@ -31,6 +32,7 @@ impl Signal {
             Self::Interrupt => "INT",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::Kill => "KILL",
         };
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;

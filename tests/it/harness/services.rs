@@ -98,9 +98,18 @@ pub fn python(test: &str) -> Option<PathBuf> {
     python.map(PathBuf::from)
 }
 
-/// Straight to standard error, which the test runner does not swallow.
 pub fn say_skipped(test: &str, why: &str) {
-    writeln!(std::io::stderr(), "skipped: {test}: {why}").expect("standard error is open");
+    say(&format!("skipped: {test}: {why}"));
+}
+
+/// Straight to standard error, which the test runner does not swallow.
+pub fn say(what: &str) {
+    writeln!(std::io::stderr(), "{what}").expect("standard error is open");
+}
+
+/// A number that the environment sets.
+pub fn number(name: &str) -> Option<u64> {
+    variable(name).map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test runner has no command line to take settings from")]

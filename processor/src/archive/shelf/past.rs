@@ -29,9 +29,9 @@ pub struct Wanted {
 
 impl Wanted {
     fn overlaps(&self, file: &DataFile) -> bool {
-        let of_workspace = self
-            .workspace
-            .is_none_or(|workspace| file.path.starts_with(&format!("{}/", path::workspace_folder(workspace))));
+        let of_workspace = self.workspace.is_none_or(|workspace| {
+            file.path.starts_with(&format!("{}/", path::workspace_folder(workspace)))
+        });
         of_workspace && file.min_completed_at < self.to && file.max_completed_at >= self.from
     }
 
@@ -55,7 +55,8 @@ impl Shelf {
             for path in self.in_hours(&folder, wanted).await? {
                 let name = path.rsplit_once('/').map_or("", |(_, name)| name);
                 if let Some((partition, from)) = path::data_from(name, topic)
-                    && usize::try_from(partition).is_ok_and(|at| archived.get(at).is_some_and(|to| from < *to))
+                    && usize::try_from(partition)
+                        .is_ok_and(|at| archived.get(at).is_some_and(|to| from < *to))
                 {
                     listed.entry((partition, from)).or_default().insert(path);
                 }
@@ -127,8 +128,7 @@ impl Shelf {
         let decode = move |source: ParquetError| Error::Decode { path: path.clone(), source };
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(&decode)?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), Archived::COLUMNS);
-        let reader =
-            builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(&decode)?;
+        let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(&decode)?;
         Ok(reader.map(move |batch| {
             let batch = batch.map_err(|error| decode(error.into()))?;
             let other = || ParquetError::General("a column is not as this build writes it".to_owned());

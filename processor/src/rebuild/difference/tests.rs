@@ -57,8 +57,7 @@ fn equal_rows_are_no_difference_whatever_their_history() {
 
 #[test]
 fn a_changed_row_is_replaced_with_the_next_revision_and_keeps_its_late_count() {
-    let stored =
-        AggregateRow { query_count: 8, failed_count: 3, max_duration_ms: Some(4.0), ..row(1, 5) };
+    let stored = AggregateRow { query_count: 8, failed_count: 3, max_duration_ms: Some(4.0), ..row(1, 5) };
     let change = only(compare(vec![stored], vec![AggregateRow { revision: 1, ..row(1, 5) }]));
     let names: Vec<_> = change.difference.columns.iter().map(|column| column.name).collect();
     assert_eq!(names, ["query_count", "failed_count", "max_duration_ms"]);
@@ -91,7 +90,10 @@ fn a_row_that_is_not_final_or_whose_sketch_is_broken_is_different() {
     assert!(change.row.is_final);
     let broken = AggregateRow { sketch: "AAAA".to_owned(), ..row(1, 5) };
     let change = only(compare(vec![broken], vec![row(1, 5)]));
-    assert_eq!((change.difference.columns[0].name, change.difference.columns[0].stored), ("sketch", Cell::Null));
+    assert_eq!(
+        (change.difference.columns[0].name, change.difference.columns[0].stored),
+        ("sketch", Cell::Null)
+    );
 }
 
 #[test]
