@@ -55,7 +55,7 @@ fn the_first_version_is_read_and_comes_to_the_same() {
 #[test]
 fn states_of_another_layout_are_refused_by_name() {
     let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
-    let header = partial::Header { sources: 1, progress: Vec::new() };
+    let header = partial::Header { sources: 1, progress: Vec::new(), oldest_arrival: None };
     let fewer = states(&plan).project(&[0, 1]).expect("two columns");
     let frame = &encode(&header, Some(&fewer)).expect("it encodes")[0];
     let error = decode(&plan, frame).expect_err("another layout");
