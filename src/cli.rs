@@ -1,6 +1,6 @@
 //! The command line. `--help` is the reference of all settings.
 
-use crate::{bench::Bench, logging, rebuild, replay, roles};
+use crate::{audit, bench::Bench, logging, rebuild, replay, roles};
 use clap::{Parser, Subcommand};
 
 /// Stream processing for query telemetry on a Kafka-compatible log
@@ -30,6 +30,10 @@ pub enum Command {
     ///
     /// It may run beside the roles. Without --apply nothing is changed.
     Rebuild(Box<rebuild::Settings>),
+    /// Reads log and archive once more and checks that every record is in exactly one place, as the ledger says
+    ///
+    /// It may run beside the roles and changes nothing. It ends with 0 only if all agree.
+    Audit(Box<audit::Settings>),
     /// Measures a part of Millrace beside its limit, in the same run
     #[command(subcommand)]
     Bench(Bench),

@@ -1,6 +1,7 @@
 //! The `millrace` binary: reads the command line, starts what it asks for and says how it ended.
 //! It composes the services, which don't know each other; it decides nothing itself.
 
+mod audit;
 mod bench;
 mod cli;
 mod demo;
@@ -56,6 +57,10 @@ async fn run(command: Command) -> Result<ExitCode, anyhow::Error> {
             return Ok(exit_code(replay::run(*settings, shutdown).await?));
         }
         Command::Rebuild(settings) => rebuild::run(*settings, shutdown).await?,
+        Command::Audit(settings) => {
+            let agrees = audit::run(*settings, shutdown).await?;
+            return Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Bench(bench) => bench::run(bench).await?,
     }
     Ok(ExitCode::SUCCESS)

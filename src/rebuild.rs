@@ -5,12 +5,9 @@ mod progress;
 mod settings;
 mod show;
 
-pub use settings::Settings;
+pub use settings::{Archive, ArchiveError, Settings, embedded_log, parse_time};
 
-use millrace_processor::{
-    archive::{Location, LocationError},
-    rebuild::{self, Applied, Components, Rebuilt, SpanError, rebuild as recompute},
-};
+use millrace_processor::rebuild::{self, Applied, Components, Rebuilt, SpanError, rebuild as recompute};
 use progress::{Differences, Watch};
 use serde_json::json;
 use std::io::{self, BufRead as _, Write};
@@ -24,8 +21,8 @@ pub enum Error {
     Log(#[from] millrace_log::SettingsError),
     #[error("opening the database")]
     Database(#[source] millrace_tenancy::Error),
-    #[error("--archive-url")]
-    Archive(#[from] LocationError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("nothing was changed")]
     Rebuild(#[source] Box<rebuild::Error>),
     #[error("removing the tables of the rebuild; one that runs in a day does it")]
@@ -98,11 +95,5 @@ async fn agreed(count: u64, shutdown: &CancellationToken) -> Result<bool, Error>
             let answer = answer.map_err(io::Error::other).flatten().map_err(Error::Answer)?;
             Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
         }
-    }
-}
-
-impl settings::Archive {
-    fn location(&self) -> Result<Option<Location>, LocationError> {
-        if self.no_archive { Ok(None) } else { Location::open(&self.archive_url).map(Some) }
     }
 }

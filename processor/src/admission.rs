@@ -67,22 +67,37 @@ impl Admission {
         record: Result<Identity, FieldError>,
         created: impl FnOnce(WorkspaceId) -> Option<EventTime>,
     ) -> Verdict {
+        match self.admit(append_time, record, created) {
+            Ok(identity) if self.is_repeat(offset, &identity) => Verdict::Duplicate,
+            Ok(_) => Verdict::Counted,
+            Err(refused) => refused,
+        }
+    }
+
+    /// The rules that one record is held against, or the dead letter that it becomes. Whether it is a repeat is not asked.
+    pub(crate) fn admit(
+        &self,
+        append_time: EventTime,
+        record: Result<Identity, FieldError>,
+        created: impl FnOnce(WorkspaceId) -> Option<EventTime>,
+    ) -> Result<Identity, Verdict> {
         let identity = match record {
             Ok(identity) => identity,
             Err(error) => {
-                return Verdict::DeadLetter { reason: Reason::Invalid, error: short(error.to_string()) };
+                let error = short(error.to_string());
+                return Err(Verdict::DeadLetter { reason: Reason::Invalid, error });
             }
         };
         if let Err(error) = exists(identity.workspace, append_time, created(identity.workspace)) {
-            return Verdict::DeadLetter { reason: Reason::UnknownWorkspace, error };
+            return Err(Verdict::DeadLetter { reason: Reason::UnknownWorkspace, error });
         }
         let limit = append_time.saturating_add(self.future_skew);
         if identity.completed_at > limit {
             let error =
                 format!("completed_at: {} is after {limit}, the latest allowed", identity.completed_at);
-            return Verdict::DeadLetter { reason: Reason::Future, error };
+            return Err(Verdict::DeadLetter { reason: Reason::Future, error });
         }
-        if self.is_repeat(offset, &identity) { Verdict::Duplicate } else { Verdict::Counted }
+        Ok(identity)
     }
 
     fn is_repeat(&mut self, offset: i64, identity: &Identity) -> bool {

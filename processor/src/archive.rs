@@ -17,6 +17,7 @@ mod settings;
 mod shelf;
 mod worker;
 
+pub(crate) use columns::Archived;
 pub use columns::schema;
 pub use error::Error;
 pub use location::{Error as LocationError, Location};

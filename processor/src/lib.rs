@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod aggregate;
 pub mod archive;
+pub mod audit;
 mod history;
 mod ledger;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 use millrace_log::LogSettings;
 use millrace_processor::{
+    archive::{Location, LocationError},
     rebuild::{Settings as Plan, Span, SpanError},
     settings::{AdmissionSettings, Span as Duration},
 };
@@ -12,7 +13,7 @@ use millrace_tenancy::StoreSettings;
 const EMBEDDED_LOG: &str = "127.0.0.1:9092";
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(mut_args(defaults))]
+#[command(mut_args(embedded_log))]
 pub struct Settings {
     /// The first event time of the range, RFC 3339: a multiple of 5 min
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -62,8 +63,22 @@ pub struct Archive {
     pub no_archive: bool,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("--archive-url")]
+pub struct ArchiveError(#[source] LocationError);
+
+impl Archive {
+    pub fn location(&self) -> Result<Option<Location>, ArchiveError> {
+        if self.no_archive {
+            Ok(None)
+        } else {
+            Location::open(&self.archive_url).map(Some).map_err(ArchiveError)
+        }
+    }
+}
+
 /// The embedded store's address is in what `millrace up` says at its start; its log's is always the same.
-fn defaults(argument: clap::Arg) -> clap::Arg {
+pub fn embedded_log(argument: clap::Arg) -> clap::Arg {
     match argument.get_id().as_str() {
         "brokers" => argument.required(false).default_value(EMBEDDED_LOG),
         _ => argument,

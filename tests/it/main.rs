@@ -6,6 +6,7 @@
 //! with a deadline, never for a length of time.
 
 mod archive;
+mod audit;
 mod chaos;
 mod commit_tokens;
 mod dead_letter_queue;

@@ -34,11 +34,9 @@ impl Known {
         history: &History,
         records: impl IntoIterator<Item = &'r Record>,
     ) -> Result<(), StageError> {
-        let parsed = records.into_iter().filter_map(|record| record.parsed.as_ref().ok());
-        let wanted: HashSet<WorkspaceId> = parsed
-            .map(|(identity, _)| identity.workspace)
-            .filter(|workspace| !self.0.contains_key(workspace))
-            .collect();
+        let named = records.into_iter().filter_map(|record| record.workspace);
+        let wanted: HashSet<WorkspaceId> =
+            named.filter(|workspace| !self.0.contains_key(workspace)).collect();
         if !wanted.is_empty() {
             let wanted: Vec<_> = wanted.into_iter().collect();
             let found = history.handle.block_on(history.directory.created(&wanted));

@@ -33,7 +33,7 @@ impl Record {
     }
 
     /// It has no outcome yet: accepted, but in no count.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.parsed.as_ref().is_ok_and(|(identity, _)| identity.running)
     }
 }

@@ -347,7 +347,7 @@ pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {
     Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
 }
 
-fn is_from_edge(message: &BorrowedMessage<'_>) -> bool {
+pub(crate) fn is_from_edge(message: &BorrowedMessage<'_>) -> bool {
     message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == FROM_EDGE))
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn dead_letters(
     Ok(dead)
 }
 
-fn text<'m>(letter: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
+pub(crate) fn text<'m>(letter: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m str> {
     let value = letter.headers()?.iter().find(|header| header.key == name)?.value?;
     std::str::from_utf8(value).ok()
 }

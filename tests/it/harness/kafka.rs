@@ -8,7 +8,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
-    message::OwnedMessage,
+    message::{Header, OwnedHeaders, OwnedMessage},
     producer::{FutureProducer, FutureRecord},
 };
 use std::time::Duration;
@@ -35,6 +35,15 @@ impl Log {
             send(&producer, FutureRecord::to(&self.topics.metrics).key(key).payload(payload)).await?;
         }
         Ok(())
+    }
+
+    /// Produces a record with headers to any topic.
+    pub async fn produce_to(&self, topic: &str, payload: &[u8], headers: &[(&str, &str)]) -> Result<()> {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(*value) })
+        });
+        let record = FutureRecord::<str, [u8]>::to(topic).payload(payload).headers(headers);
+        send(&self.producer()?, record).await
     }
 
     /// Produces `payload(partition)` to each partition of the metrics topic.

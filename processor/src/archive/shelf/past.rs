@@ -78,6 +78,15 @@ impl Shelf {
         Ok(files)
     }
 
+    /// Where the manifests of a partition begin, ascending: all of them, eight bytes each.
+    pub async fn begins(&self, source: &Source) -> Result<Vec<i64>, Error> {
+        let names = self.file_names(&source.manifests()).await?;
+        let mut begins: Vec<i64> =
+            names.iter().filter_map(|name| path::manifest_from(name)).map(NextOffset::get).collect();
+        begins.sort_unstable();
+        Ok(begins)
+    }
+
     async fn workspaces(&self, workspace: Option<WorkspaceId>) -> Result<Vec<String>, Error> {
         match workspace {
             Some(workspace) => Ok(vec![path::workspace_folder(workspace)]),
