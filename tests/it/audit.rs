@@ -1,6 +1,8 @@
 //! `millrace audit`: agrees with an honest installation, also a busy one, and finds each planted lie.
 
-use crate::harness::{ADMIN_KEY, BINARY, DEVELOPMENT_WORKSPACE, Installation, Process, metric, metric_at};
+use crate::harness::{
+    ADMIN_KEY, BINARY, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, metric, metric_at, until,
+};
 use anyhow::{Context as _, Result, ensure};
 use chrono::{TimeDelta, Utc};
 use millrace_schemas::dead_letter::{REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
