@@ -72,3 +72,40 @@ fn a_record_without_a_value_or_workspace_is_a_dead_letter() {
     assert!(matches!(verdict, Verdict::DeadLetter { reason: Reason::UnknownWorkspace, .. }), "{verdict:?}");
     assert!(raw.is_empty());
 }
+
+#[test]
+fn each_record_is_told_to_the_ledger_once_under_the_workspace_that_it_names() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
+    let invalid = br#"{"workspace_id":"550e8400-e29b-41d4-a716-446655440000","duration_ms":-1}"#;
+    let records = [
+        Record { from_edge: true, ..record(0, id) },
+        record(1, id),
+        Record::parse(0, 2, at(59), Some(invalid)),
+        Record::parse(0, 3, at(60), Some(b"garbage")),
+    ];
+    for record in &records {
+        source.take(record, &known(), &mut raw, at(60));
+    }
+    let spans = source.tallied();
+    let [span] = spans.as_slice() else { panic!("one span: {spans:?}") };
+    assert_eq!((span.from, span.to, span.arrived), (0, 4, Some(at(60))));
+    let [nobodys, own] = span.rows.as_slice() else { panic!("two rows: {span:?}") };
+    assert_eq!((nobodys.workspace_id, nobodys.minute.start(), nobodys.counts.read), (None, at(60), 1));
+    let counts = own.counts;
+    assert_eq!((own.minute.start(), counts.read, counts.from_edge), (at(0), 3, 1));
+    assert_eq!((counts.counted, counts.duplicate, counts.dead_lettered.invalid), (1, 1, 1));
+    assert!(source.tallied().is_empty());
+}
+
+#[test]
+fn what_is_read_again_for_the_memory_is_not_told_again_and_what_retention_removed_is_a_gap() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
+    source.take(&record(7, id), &known(), &mut raw, at(5));
+    source.restored(NextOffset::exclusive(8), NextOffset::exclusive(20));
+    assert!(source.tallied().is_empty());
+    source.take(&record(22, id), &known(), &mut raw, at(5));
+    let spans = source.tallied();
+    assert_eq!(spans.iter().map(|span| (span.from, span.to)).collect::<Vec<_>>(), [(20, 23)]);
+}
