@@ -12,7 +12,7 @@ use crate::{
     stage::settled::Stretch,
 };
 use millrace_log::NextOffset;
-use millrace_schemas::Window;
+use millrace_schemas::{EventTime, Window};
 use sqlx::PgPool;
 use std::{
     collections::BTreeMap,
@@ -38,8 +38,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn run(mut self) -> Result<Report, Error> {
-        let told = self.history.told()?;
-        told.has_left(self.settings.span.to(), self.settings.late_horizon)?;
+        self.wait_until_left()?;
         let archived = self.archived()?;
         self.take_archive(&archived)?;
         let mut reached = archived;
@@ -62,6 +61,22 @@ impl Job {
 
     fn handle(&self) -> tokio::runtime::Handle {
         self.history.handle.clone()
+    }
+
+    /// Waits until the windows of the range have left, where that can be soon: no watermark is ahead of the clock.
+    fn wait_until_left(&mut self) -> Result<(), Error> {
+        self.observer.begin(Phase::Waiting, 0);
+        let (to, horizon) = (self.settings.span.to(), self.settings.late_horizon);
+        let deadline = Instant::now() + self.settings.wait;
+        loop {
+            let Err(not_left) = self.history.told()?.has_left(to, horizon) else { return Ok(()) };
+            let is_future = to.saturating_add(horizon) > EventTime::from(chrono::Utc::now());
+            if is_future || Instant::now() >= deadline {
+                return Err(not_left.into());
+            }
+            self.refuse_to_go_on_after_a_signal()?;
+            self.handle().block_on(tokio::time::sleep(POLL_INTERVAL));
+        }
     }
 
     /// How far each raw partition is archived. From there on the log must still have everything.
