@@ -6,7 +6,7 @@ use crate::{
     plan::{Plan, PlanError},
     settings::Settings,
     sink::{self, SinkComponents, SinkMetrics},
-    stage::{self, StageError, combine, windows},
+    stage::{self, StageError, combine, group::Place, windows},
 };
 use millrace_log::LogSettings;
 use millrace_tenancy::Directory;
@@ -117,14 +117,15 @@ fn start_combine(
             meters: meters.clone(),
             shutdown: stop.clone(),
         };
-        let member = format!("combine-{}-{number}", settings.instance_id);
+        let process = components.log.name(&format!("combine-{}", settings.instance_id));
         let worker = combine::CombineSettings {
             admission: settings.admission.clone(),
             windows: settings.windows.clone(),
-            member: member.clone(),
+            place: Place { process, worker: Some(number) },
         };
+        let name = worker.place.instance();
         let attempt = move |runtime: &_| combine::run(&components, &worker, runtime);
-        let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
+        let running = stage::supervise(name, settings.instance_id.clone(), stop.clone(), attempt);
         stages.spawn(async {
             running.await.map_err(|source| Error::Stage { stage: "combine", source: Box::new(source) })
         });
@@ -145,10 +146,11 @@ fn start_windows(
         meters: windows::Meters::register(&components.registry)?,
         shutdown: stop.clone(),
     };
-    let member = format!("windows-{}", settings.instance_id);
-    let (name, window_settings) = (member.clone(), settings.windows.clone());
-    let attempt = move |runtime: &_| windows::run(&components, &window_settings, &name, runtime);
-    let running = stage::supervise(member, settings.instance_id.clone(), stop.clone(), attempt);
+    let process = components.log.name(&format!("windows-{}", settings.instance_id));
+    let place = Place { process, worker: None };
+    let (name, window_settings) = (place.instance(), settings.windows.clone());
+    let attempt = move |runtime: &_| windows::run(&components, &window_settings, &place, runtime);
+    let running = stage::supervise(name, settings.instance_id.clone(), stop.clone(), attempt);
     stages.spawn(async {
         running.await.map_err(|source| Error::Stage { stage: "windows", source: Box::new(source) })
     });

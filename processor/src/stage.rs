@@ -6,7 +6,9 @@ pub(crate) mod client;
 pub mod combine;
 mod entries;
 mod frame;
+pub mod group;
 pub(crate) mod range;
+mod restorer;
 pub(crate) mod settled;
 pub mod windows;
 
@@ -59,6 +61,10 @@ pub enum StageError {
     },
     #[error("another processor has the --instance-id `{0}`: give each its own")]
     Fenced(String),
+    #[error("others may have gone on with its partitions")]
+    Overtaken,
+    #[error("a partition has had no owner for too long: the group shares out anew")]
+    Ownerless,
     #[error("told to stop while it read the log again")]
     Stopped,
     #[error("a stage's thread could not start")]
@@ -83,9 +89,13 @@ impl StageError {
 
     fn reaction(&self) -> Reaction {
         match self {
-            Self::Kafka { .. } | Self::Topic(_) | Self::Directory(_) | Self::Stopped | Self::Fenced(_) => {
-                Reaction::Retry
-            }
+            Self::Kafka { .. }
+            | Self::Topic(_)
+            | Self::Directory(_)
+            | Self::Overtaken
+            | Self::Ownerless
+            | Self::Stopped
+            | Self::Fenced(_) => Reaction::Retry,
             Self::Plan(_)
             | Self::Frame { .. }
             | Self::Row { .. }

@@ -3,6 +3,7 @@
 mod api;
 mod database;
 mod kafka;
+mod load;
 mod process;
 mod records;
 mod services;
@@ -11,6 +12,7 @@ mod wait;
 
 pub use api::{ADMIN_KEY, Api, WORKSPACE_KEY};
 pub use kafka::{Log, header};
+pub use load::{Load, Sent};
 pub use process::{BINARY, Process, Signal, free_port, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
 pub use services::{Services, has, number, python, say, say_skipped};

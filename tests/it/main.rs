@@ -7,12 +7,14 @@
 
 mod archive;
 mod audit;
+mod backpressure;
 mod chaos;
 mod commit_tokens;
 mod dead_letter_queue;
 mod dead_letters;
 mod edge;
 mod embedded;
+mod event_time;
 mod harness;
 mod independent;
 mod ledger;
@@ -20,6 +22,7 @@ mod live;
 mod outage;
 mod pipeline;
 mod query;
+mod rebalance;
 mod rebuild;
 mod reference;
 mod replay;

@@ -83,6 +83,7 @@ pub fn drive<W: Worker>(worker: W, member: Member, shutdown: &CancellationToken)
     if !driver.starting {
         driver.worker.finish(&driver.member);
     }
+    driver.member.leave_to_others();
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 //! becomes an [`Event`], and an assignment begins only when its owner says at which offsets.
 //!
 //! The group's eager protocol is used: an assignment is always whole, and may be answered late (a store may be away)
-//! without any risk to the group's state.
+//! without any risk to the group's state. What stays is interrupted for no longer than a heartbeat and a batch, as nothing
+//! is read again: where to go on is known to the store, and the archive keeps what it gave up.
 
+use crate::stage::group::{Group, Place};
 use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
     ClientContext, TopicPartitionList,
@@ -20,11 +22,14 @@ use std::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long one question to the broker may take.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long the end of a member may be held up by its leaving.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+const LEAVE_POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} {topic}")]
@@ -59,6 +64,8 @@ pub struct Bounds {
 pub struct Member {
     consumer: BaseConsumer<Callbacks>,
     topic: String,
+    group: String,
+    place: Place,
     /// The last error told, so that each is told once.
     told: Cell<Option<RDKafkaErrorCode>>,
 }
@@ -72,20 +79,22 @@ impl Member {
             topic: topic.to_owned(),
             source: source.into(),
         };
+        let place = Place { process: log.name(&format!("{role}-{instance}")), worker: None };
         let consumer: BaseConsumer<Callbacks> = log
             .consumer(role)
-            .set("group.instance.id", log.name(&format!("{role}-{instance}")))
+            .set("group.instance.id", place.instance())
             .set("partition.assignment.strategy", "range")
             // A killed member's partitions go to others after this.
             .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "2000")
+            .set("heartbeat.interval.ms", "500")
             .set("enable.partition.eof", "true")
             .set("statistics.interval.ms", "5000")
             .set("queued.max.messages.kbytes", "32768")
             .create_with_context(Callbacks::default())
             .map_err(failed)?;
         consumer.subscribe(&[topic]).map_err(failed)?;
-        Ok(Self { consumer, topic: topic.to_owned(), told: Cell::new(None) })
+        let (topic, group) = (topic.to_owned(), log.name(role));
+        Ok(Self { consumer, topic, group, place, told: Cell::new(None) })
     }
 
     pub fn topic(&self) -> &str {
@@ -151,6 +160,33 @@ impl Member {
     /// Answers [`Event::Revoked`].
     pub fn give_up(&self) -> Result<(), Error> {
         self.consumer.unassign().map_err(self.failed("giving up partitions of"))
+    }
+
+    /// Ends the membership, so that members of other processes get the partitions at once. Where there are none it stays
+    /// a member until its session ends: whoever comes back under its name finds its place.
+    pub fn leave_to_others(&self) {
+        if !self.look().is_some_and(|group| group.has_others(&self.place)) {
+            return;
+        }
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        // The coordinator is told once everything is given up.
+        while Instant::now() < deadline && self.look().is_some_and(|group| group.has(&self.place)) {
+            let answered = match self.next(LEAVE_POLL) {
+                Ok(Event::Revoked) => self.give_up(),
+                Ok(Event::Assigned(_)) => self.assign(&[]),
+                other => other.map(drop),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "could not leave the group");
+                return;
+            }
+        }
+    }
+
+    fn look(&self) -> Option<Group> {
+        let group = Group::look(&self.consumer, &self.group, &self.topic);
+        group.inspect_err(|error| tracing::debug!(%error, "the group can't be seen")).ok()
     }
 
     /// Stops the records of all partitions, while [`Member::next`] keeps this member in the group.

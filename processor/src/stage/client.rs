@@ -1,163 +1,228 @@
 //! A group consumer whose callbacks become events, a transactional producer, and the transaction that ties them.
+//!
+//! Members are static and the rebalances cooperative: a partition that stays is read on while others move. librdkafka goes
+//! through a rebalance in the background, so the group's generation may change at any time; but nothing is taken from a
+//! member before it agrees by [`Client::give_up`]. A transaction therefore commits in the generation of the news last
+//! told; where the group is further, it is begun again once the next news has come, and before that is answered.
 
-use super::{REQUEST_TIMEOUT, StageError};
-use millrace_log::{LogSettings, NextOffset};
+mod events;
+
+pub(crate) use events::{Assignment, Events, tell};
+
+use super::{
+    REQUEST_TIMEOUT, StageError,
+    group::{Group, Place, Watch},
+};
+use events::Delivered;
+use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::Message as _,
-    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
+/// Who is not heard of for so long loses its partitions to others.
 const SESSION_TIMEOUT_MS: &str = "10000";
+/// How soon members see that the group is being shared out anew.
+const HEARTBEAT_INTERVAL_MS: &str = "500";
 const TRANSACTION_TIMEOUT_MS: &str = "30000";
 /// A dead letter may be as large as the dead-letter topic allows.
 const MESSAGE_BYTES_MAX: &str = "8388608";
 /// Fetched ahead per consumer.
 const FETCH_AHEAD_KBYTES: &str = "32768";
-
-/// A change of the partitions that this consumer owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Assignment {
-    Assigned(Vec<i32>),
-    Revoked(Vec<i32>),
-}
-
-/// Keeps the callbacks' news until the loop asks.
-#[derive(Default)]
-pub(crate) struct Events(Mutex<Vec<Assignment>>);
-
-impl ClientContext for Events {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tell(&error, reason);
-    }
-}
-
-/// The end of a partition is no error; of the others the client recovers by itself, and those it can't recover from
-/// come back from its calls.
-pub(super) fn tell(error: &KafkaError, reason: &str) {
-    if !matches!(error, KafkaError::PartitionEOF(_))
-        && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
-    {
-        tracing::debug!(%error, reason, "the Kafka client has trouble");
-    }
-}
-
-impl ConsumerContext for Events {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let partitions =
-            |list: &TopicPartitionList| list.elements().iter().map(|element| element.partition()).collect();
-        let event = match rebalance {
-            Rebalance::Assign(list) => Assignment::Assigned(partitions(list)),
-            Rebalance::Revoke(list) => Assignment::Revoked(partitions(list)),
-            Rebalance::Error(error) => {
-                tracing::warn!(%error, "the group could not be rebalanced");
-                return;
-            }
-        };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
-    }
-}
-
-impl Events {
-    pub(crate) fn take(&self) -> Vec<Assignment> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Keeps the highest offset that the log has given a record since it was asked last.
-pub(crate) struct Delivered(AtomicI64);
-
-/// No record was delivered.
-const NOWHERE: i64 = -1;
-/// The log has a record, but could not say where (a retry that it had taken before).
-const UNKNOWN: i64 = i64::MAX;
-
-impl Default for Delivered {
-    fn default() -> Self {
-        Self(AtomicI64::new(NOWHERE))
-    }
-}
-
-impl ClientContext for Delivered {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tell(&error, reason);
-    }
-}
-
-impl ProducerContext for Delivered {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        // What failed makes the transaction fail.
-        if let Ok(record) = result {
-            let offset = record.offset();
-            self.0.fetch_max(if offset < 0 { UNKNOWN } else { offset }, Ordering::Relaxed);
-        }
-    }
-}
+/// How long the end of a member may be held up by its leaving.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+const POLL_WAIT: Duration = Duration::from_millis(20);
 
 /// One member of a stage's group, and its producer.
 pub(crate) struct Client {
     pub consumer: BaseConsumer<Events>,
-    pub producer: BaseProducer<Delivered>,
+    producer: BaseProducer<Delivered>,
     pub topic: String,
+    pub partitions: i32,
+    group: String,
+    place: Place,
+    /// How far partitions were committed when this member looked or committed last.
+    committed: Mutex<BTreeMap<i32, NextOffset>>,
+    /// Taken on, but not yet read.
+    held: Mutex<BTreeSet<i32>>,
+    watch: Mutex<Watch>,
 }
 
 impl Client {
-    /// `group` and `member` name it; a restarted member takes its own partitions back at once, and its producer puts an
-    /// end to what its forerunner left open.
+    /// A restarted member takes its own partitions back at once, and its producer puts an end to what its forerunner left
+    /// open.
     pub(crate) fn connect(
         log: &LogSettings,
         topic: &str,
         group: &str,
-        member: &str,
+        place: Place,
     ) -> Result<Self, StageError> {
         let consumer: BaseConsumer<Events> = log
             .consumer(group)
-            .set("group.instance.id", log.name(member))
+            .set("group.instance.id", place.instance())
             .set("session.timeout.ms", SESSION_TIMEOUT_MS)
-            .set("heartbeat.interval.ms", "2000")
-            // Not cooperative: there a member that begins again between the two rounds of a rebalance is, being static,
-            // given its old partitions without another round, and those that it had given up have no owner any more.
-            .set("partition.assignment.strategy", "range")
+            .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
+            .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", FETCH_AHEAD_KBYTES)
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
         let producer: BaseProducer<Delivered> = log
             .producer(REQUEST_TIMEOUT)
-            .set("transactional.id", log.name(member))
+            .set("transactional.id", place.instance())
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
+        let partitions = partition_count(&consumer, topic)?;
         consumer.subscribe(&[topic]).map_err(StageError::kafka("subscribing"))?;
-        Ok(Self { consumer, producer, topic: topic.to_owned() })
+        Ok(Self {
+            consumer,
+            producer,
+            topic: topic.to_owned(),
+            partitions,
+            group: log.name(group),
+            place,
+            committed: Mutex::default(),
+            held: Mutex::default(),
+            watch: Mutex::default(),
+        })
+    }
+
+    /// What the group wants of this member: to be asked after each poll, and answered with [`Self::take_on`] or
+    /// [`Self::give_up`]. Until then everything is as it was.
+    pub(crate) fn news(&self) -> Option<Assignment> {
+        self.consumer.context().news()
+    }
+
+    /// Takes on assigned partitions. Each is read from its offset, but not before [`Self::begin`].
+    pub(crate) fn take_on(&self, positions: &[(i32, NextOffset)]) -> Result<(), StageError> {
+        let mut list = TopicPartitionList::new();
+        let added = positions.iter().try_for_each(|(partition, next)| {
+            list.add_partition_offset(&self.topic, *partition, next.to_kafka())
+        });
+        added
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .and_then(|()| self.consumer.pause(&list))
+            .map_err(StageError::kafka("taking on partitions"))?;
+        lock(&self.held).extend(positions.iter().map(|(partition, _)| *partition));
+        self.answered();
+        let partitions: Vec<_> = positions.iter().map(|(partition, _)| *partition).collect();
+        if !partitions.is_empty() {
+            tracing::info!(group = self.group, ?partitions, "takes on partitions");
+        }
+        Ok(())
+    }
+
+    /// Begins to read a partition that was taken on.
+    pub(crate) fn begin(&self, partition: i32) -> Result<(), StageError> {
+        lock(&self.held).remove(&partition);
+        let resumed = self.consumer.resume(&self.list(&[partition]));
+        resumed.map_err(StageError::kafka("beginning to read a partition"))
+    }
+
+    /// From now on others may have these partitions.
+    pub(crate) fn give_up(&self, partitions: &[i32]) -> Result<(), StageError> {
+        let list = self.list(partitions);
+        self.consumer.incremental_unassign(&list).map_err(StageError::kafka("giving up partitions"))?;
+        lock(&self.held).retain(|partition| !partitions.contains(partition));
+        self.answered();
+        tracing::info!(group = self.group, ?partitions, "gives up partitions");
+        Ok(())
+    }
+
+    fn answered(&self) {
+        self.consumer.context().answered();
+        lock(&self.watch).changed(Instant::now());
+    }
+
+    /// Looks, from time to time after a change, whether every partition has an owner.
+    pub(crate) fn watch(&self) -> Result<(), StageError> {
+        if !lock(&self.watch).is_due(Instant::now()) {
+            return Ok(());
+        }
+        let group = self.look();
+        let must_leave =
+            lock(&self.watch).saw(group.as_ref(), (&self.place, self.partitions), Instant::now());
+        if must_leave {
+            self.leave();
+            return Err(StageError::Ownerless);
+        }
+        Ok(())
+    }
+
+    /// Ends the membership, so that members of other processes get the partitions at once. Where there are none it stays
+    /// a member until its session ends: whoever comes back under its name finds its place.
+    pub(crate) fn leave_to_others(&self) {
+        if self.look().is_some_and(|group| group.has_others(&self.place)) {
+            self.leave();
+        }
+    }
+
+    fn look(&self) -> Option<Group> {
+        let group = Group::look(&self.consumer, &self.group, &self.topic);
+        group.inspect_err(|error| tracing::debug!(%error, "the group can't be seen")).ok()
+    }
+
+    /// The coordinator is told once everything is given up; a client that ends before tells nothing, being static.
+    fn leave(&self) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE_LIMIT;
+        while Instant::now() < deadline && self.look().is_some_and(|group| group.has(&self.place)) {
+            self.consumer.poll(POLL_WAIT);
+            self.agree();
+        }
+    }
+
+    /// Answers without doing anything.
+    fn agree(&self) {
+        let answered = match self.news() {
+            Some(Assignment::Assigned(partitions)) => {
+                self.consumer.incremental_assign(&self.list(&partitions))
+            }
+            Some(Assignment::Revoked(partitions)) => {
+                self.consumer.incremental_unassign(&self.list(&partitions))
+            }
+            None => return,
+        };
+        self.consumer.context().answered();
+        if let Err(error) = answered {
+            tracing::debug!(%error, "the group could not be answered");
+        }
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
     }
 
     /// The committed offset of a partition with its metadata; from the start where there is none.
     pub(crate) fn committed(&self, partition: i32) -> Result<(NextOffset, String), StageError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.topic, partition);
-        let committed = self
-            .consumer
-            .committed_offsets(list, REQUEST_TIMEOUT)
-            .map_err(StageError::kafka("asking for the committed offsets"))?;
+        let committed = self.ask_committed(self.list(&[partition]))?;
         let element = committed.find_partition(&self.topic, partition);
-        Ok(match element.as_ref().map(|element| (element.offset(), element.metadata())) {
+        let found = match element.as_ref().map(|element| (element.offset(), element.metadata())) {
             Some((Offset::Offset(next), metadata)) => (NextOffset::exclusive(next), metadata.to_owned()),
             _ => (NextOffset::START, String::new()),
-        })
+        };
+        lock(&self.committed).insert(partition, found.0);
+        Ok(found)
+    }
+
+    fn ask_committed(&self, list: TopicPartitionList) -> Result<TopicPartitionList, StageError> {
+        self.consumer
+            .committed_offsets(list, REQUEST_TIMEOUT)
+            .map_err(StageError::kafka("asking for the committed offsets"))
     }
 
     /// The first offset of a partition that retention has left.
@@ -170,53 +235,107 @@ impl Client {
     /// Writes `records` and commits `offsets` in one transaction.
     pub(crate) fn transact<'a>(
         &self,
-        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>> + Clone,
         offsets: &TopicPartitionList,
     ) -> Result<(), StageError> {
-        self.begin(records)?;
-        self.commit(offsets)
+        self.transact_with(offsets, || records.clone().into_iter().try_for_each(|record| self.send(record)))
     }
 
-    /// Begins a transaction with `records`; [`Self::commit`] ends it.
-    pub(crate) fn begin<'a>(
+    /// Commits `offsets` in one transaction with what `write` sends; it is called again where the transaction has to be
+    /// begun again.
+    pub(crate) fn transact_with(
         &self,
-        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+        offsets: &TopicPartitionList,
+        mut write: impl FnMut() -> Result<(), StageError>,
     ) -> Result<(), StageError> {
-        self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
-        records.into_iter().try_for_each(|record| self.send(record))
-    }
-
-    /// Waits until the log has all `records`, which go to one partition, and returns the offset after the last of them.
-    pub(crate) fn append<'a>(
-        &self,
-        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
-    ) -> Result<NextOffset, StageError> {
-        let what = "waiting until the log has the rows";
-        let delivered = &self.producer.context().0;
-        delivered.store(NOWHERE, Ordering::Relaxed);
-        records.into_iter().try_for_each(|record| self.send(record))?;
-        self.producer.flush(REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
-        match delivered.load(Ordering::Relaxed) {
-            offset if offset > NOWHERE && offset < UNKNOWN => Ok(NextOffset::after(offset)),
-            _ => Err(StageError::Kafka { what, source: KafkaError::NoMessageReceived }),
+        loop {
+            self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
+            match write().and_then(|()| self.commit(offsets)) {
+                Ok(()) => {
+                    lock(&self.committed).extend(positions(offsets));
+                    return Ok(());
+                }
+                Err(error) if is_outdated(&error) => {
+                    self.abort()?;
+                    self.wait_for_news()?;
+                    self.check_committed(offsets)?;
+                    tracing::debug!(group = self.group, "a transaction is repeated in the new generation");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Commits the open transaction, with `offsets` in it.
-    pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
+    fn commit(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
         if offsets.count() > 0 {
-            // Fresh each time: a rebalance since makes the commit fail instead of overwriting the new owner's.
-            let group = self.consumer.group_metadata().ok_or(StageError::Kafka {
-                what: "asking for the group's metadata",
-                source: KafkaError::NoMessageReceived,
-            })?;
+            let generation = self.consumer.context().generation().ok_or(StageError::Overtaken)?;
             self.producer
-                .send_offsets_to_transaction(offsets, &group, REQUEST_TIMEOUT)
+                .send_offsets_to_transaction(offsets, &generation, REQUEST_TIMEOUT)
                 .map_err(StageError::kafka("adding offsets to a transaction"))?;
         }
         self.producer
             .commit_transaction(REQUEST_TIMEOUT)
             .map_err(StageError::kafka("committing a transaction"))
+    }
+
+    fn abort(&self) -> Result<(), StageError> {
+        // What is still queued has to be reported first, which only happens while it is polled.
+        self.producer.purge(PurgeConfig::default().queue());
+        self.producer
+            .flush(REQUEST_TIMEOUT)
+            .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT))
+            .map_err(StageError::kafka("giving up a transaction"))
+    }
+
+    /// The group is further, so it will tell; records wait meanwhile.
+    fn wait_for_news(&self) -> Result<(), StageError> {
+        let what = "waiting for the group's news";
+        let assigned = self.consumer.assignment().map_err(StageError::kafka(what))?;
+        let held = lock(&self.held).clone();
+        let elements = assigned.elements();
+        let read = elements.iter().map(|element| element.partition());
+        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
+        self.consumer.pause(&read).map_err(StageError::kafka(what))?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while self.news().is_none() {
+            if Instant::now() >= deadline || matches!(self.consumer.poll(POLL_WAIT), Some(Ok(_))) {
+                return Err(StageError::Overtaken);
+            }
+        }
+        if self.consumer.assignment_lost() {
+            return Err(StageError::Overtaken);
+        }
+        self.consumer.resume(&read).map_err(StageError::kafka(what))
+    }
+
+    /// Nobody else has gone on with these partitions: a member that was put out, and came back without knowing it, stops
+    /// here.
+    fn check_committed(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
+        let partitions: Vec<i32> = positions(offsets).map(|(partition, _)| partition).collect();
+        let committed: BTreeMap<i32, NextOffset> =
+            positions(&self.ask_committed(self.list(&partitions))?).collect();
+        let known = lock(&self.committed);
+        let expected = |partition| known.get(partition).copied().unwrap_or(NextOffset::START);
+        let found = |partition| committed.get(partition).copied().unwrap_or(NextOffset::START);
+        let unchanged = partitions.iter().all(|partition| expected(partition) == found(partition));
+        unchanged.then_some(()).ok_or(StageError::Overtaken)
+    }
+
+    /// Waits until the log has all `records`, and returns for each partition the offset after the last of them.
+    pub(crate) fn append<'a>(
+        &self,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
+    ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        let what = "waiting until the log has the rows";
+        let delivered = self.producer.context();
+        delivered.forget();
+        records.into_iter().try_for_each(|record| self.send(record))?;
+        self.producer.flush(REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
+        let ends = delivered.newest().into_iter().map(|(partition, newest)| {
+            let newest = newest.ok_or(StageError::Kafka { what, source: KafkaError::NoMessageReceived })?;
+            Ok((partition, NextOffset::after(newest)))
+        });
+        ends.collect()
     }
 
     /// Waits while the producer's queue is full: it empties by itself.
@@ -233,3 +352,33 @@ impl Client {
         }
     }
 }
+
+impl Drop for Client {
+    /// The consumer's own drop waits until all is answered.
+    fn drop(&mut self) {
+        self.consumer.context().close();
+        self.agree();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn positions(offsets: &TopicPartitionList) -> impl Iterator<Item = (i32, NextOffset)> + use<> {
+    let elements = offsets.elements();
+    let positions = elements.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(next) => Some((element.partition(), NextOffset::exclusive(next))),
+        _ => None,
+    });
+    positions.collect::<Vec<_>>().into_iter()
+}
+
+/// The member is still one, or it would be unknown; but the group has gone through a rebalance since its last news.
+fn is_outdated(error: &StageError) -> bool {
+    let StageError::Kafka { source: KafkaError::Transaction(error), .. } = error else { return false };
+    matches!(error.code(), RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
+}
+
+#[cfg(test)]
+mod tests;

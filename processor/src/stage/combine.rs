@@ -2,6 +2,7 @@
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
 mod meters;
+mod restoring;
 
 pub use meters::Meters;
 
@@ -11,19 +12,18 @@ use super::{
     client::{Assignment, Client},
     entries::Ledger,
     frame::{self, Router},
-    range::{self, Range},
-    settled::{Stretch, dead_letters},
+    group::Place,
+    restorer::Restorer,
 };
 use crate::{
-    admission::{Admission, Verdict},
+    admission::Verdict,
     plan::{Plan, Raw},
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
-use hashbrown::{HashMap, HashSet};
-use millrace_log::{LogSettings, partition_count};
+use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::{
-    EventTime, WorkspaceId,
+    EventTime,
     dead_letter::{
         CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIME, SOURCE_TOPIC,
     },
@@ -33,11 +33,11 @@ use millrace_schemas::{
 use millrace_tenancy::Directory;
 use rdkafka::{
     Message, TopicPartitionList,
-    consumer::Consumer,
     error::KafkaError,
     message::{BorrowedMessage, Header as KafkaHeader, Headers as _, OwnedHeaders},
     producer::BaseRecord,
 };
+use restoring::{Known, Restored, Restoring, learn_workspaces};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -51,7 +51,6 @@ const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
-const DIRECTORY_RETRY: Duration = Duration::from_millis(500);
 
 /// What a combine worker works with.
 #[derive(Clone)]
@@ -68,19 +67,20 @@ pub struct CombineSettings {
     pub admission: AdmissionSettings,
     pub windows: WindowSettings,
     /// Names the worker in the group and in transactions.
-    pub member: String,
+    pub place: Place,
 }
 
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
 pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
     let topics = components.log.topics();
-    let client = Client::connect(&components.log, &topics.metrics, "combine", &settings.member)?;
+    let client = Client::connect(&components.log, &topics.metrics, "combine", settings.place.clone())?;
     let mut worker = Worker {
-        raw_partitions: partition_count(&client.consumer, &topics.metrics)?,
+        raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         ledger: Ledger::new(&client, topics.ledger)?,
         sources: BTreeMap::new(),
-        known: HashMap::new(),
+        restorer: Restorer::new(components.shutdown.clone()),
+        known: Known::new(),
         partials: topics.partials,
         dead_letters: topics.dead_letters,
         components,
@@ -89,10 +89,12 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         client: &client,
     };
     while !components.shutdown.is_cancelled() {
+        worker.begin_restored()?;
         let messages = worker.poll()?;
         worker.process(&messages)?;
+        client.watch()?;
     }
-    client.consumer.unsubscribe();
+    client.leave_to_others();
     Ok(())
 }
 
@@ -107,8 +109,8 @@ struct Worker<'a> {
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
-    /// Workspaces that certainly exist, and since when.
-    known: HashMap<WorkspaceId, EventTime>,
+    restorer: Restorer<Restored>,
+    known: Known,
 }
 
 impl<'a> Worker<'a> {
@@ -135,9 +137,8 @@ impl<'a> Worker<'a> {
                         deadline = Instant::now() + interval;
                     }
                     bytes += message.payload_len();
-                    if let Some(source) = self.sources.get_mut(&message.partition()) {
-                        source.received();
-                    }
+                    // None comes before the partition is restored: its place would be lost.
+                    self.sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
                     messages.push(message);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -157,83 +158,52 @@ impl<'a> Worker<'a> {
 
     /// The partitions that came or went.
     fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
-        let mut changed = Vec::new();
-        for event in self.client.consumer.context().take() {
-            match &event {
-                Assignment::Assigned(partitions) => partitions.iter().try_for_each(|p| self.restore(*p))?,
-                Assignment::Revoked(partitions) => self.sources.retain(|p, _| !partitions.contains(p)),
+        match self.client.news() {
+            Some(Assignment::Assigned(partitions)) => {
+                let positions = partitions.iter().map(|p| Ok((*p, self.client.committed(*p)?.0)));
+                let positions: Vec<_> = positions.collect::<Result<_, StageError>>()?;
+                self.client.take_on(&positions)?;
+                positions.into_iter().try_for_each(|(partition, next)| self.restore(partition, next))?;
+                Ok(partitions)
             }
-            let (Assignment::Assigned(partitions) | Assignment::Revoked(partitions)) = event;
-            changed.extend(partitions);
+            Some(Assignment::Revoked(partitions)) => {
+                self.sources.retain(|p, _| !partitions.contains(p));
+                self.restorer.forget(&partitions);
+                self.client.give_up(&partitions)?;
+                Ok(partitions)
+            }
+            None => Ok(Vec::new()),
         }
-        Ok(changed)
     }
 
-    /// Reads back what the duplicate memory of a partition must hold.
-    fn restore(&mut self, partition: i32) -> Result<(), StageError> {
-        let (next, _) = self.client.committed(partition)?;
-        let settings = &self.settings.admission;
-        let mut source = Source::new(Admission::new(settings), next);
-        let from = Admission::restore_from(next, settings);
-        let topic = self.client.topic.clone();
-        let (components, mut batch) = (self.components, Vec::new());
-        let dead =
-            dead_letters(&components.log, Stretch { partition, from, to: next }, &components.shutdown)?;
-        let range = Range { topic: &topic, partition, from, to: next };
-        range::read(&components.log, range, &components.shutdown, |message| {
-            if dead.contains(&message.offset()) {
-                return Ok(());
-            }
-            batch.push(read_record(message));
-            if batch.len() >= 10_000 { self.remember(&mut source, &mut batch) } else { Ok(()) }
-        })?;
-        self.remember(&mut source, &mut batch)?;
-        source.restored(next, self.client.low(partition)?);
-        self.sources.insert(partition, source);
+    fn restore(&mut self, partition: i32, next: NextOffset) -> Result<(), StageError> {
+        let restoring = Restoring {
+            components: self.components.clone(),
+            admission: self.settings.admission.clone(),
+            topic: self.client.topic.clone(),
+            partition,
+            next,
+            low: self.client.low(partition)?,
+            known: self.known.clone(),
+        };
+        self.restorer.add(partition, Box::new(move |stop| restoring.run(&stop)));
         Ok(())
     }
 
-    /// Judges records once more, for the memory alone.
-    fn remember(&mut self, source: &mut Source, records: &mut Vec<Record>) -> Result<(), StageError> {
-        self.learn_workspaces(records)?;
-        let mut discarded = Raw::default();
-        for record in records.drain(..) {
-            source.take(&record, &self.known, &mut discarded, EventTime(i64::MIN));
-        }
-        Ok(())
+    /// Begins to read a partition whose duplicate memory is whole.
+    fn begin_restored(&mut self) -> Result<(), StageError> {
+        let Some((partition, restored)) = self.restorer.next()? else { return Ok(()) };
+        self.known.extend(restored.known);
+        self.sources.insert(partition, restored.source);
+        self.client.begin(partition)
     }
 
-    /// Asks for workspaces not yet known. While the database is away it waits: an unanswered question is no reason to
-    /// call a record a dead letter.
     fn learn_workspaces(&mut self, records: &[Record]) -> Result<(), StageError> {
-        let wanted: HashSet<WorkspaceId> = records
-            .iter()
-            .filter_map(|record| record.workspace)
-            .filter(|workspace| !self.known.contains_key(workspace))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let wanted: Vec<_> = wanted.into_iter().collect();
-        let mut told = false;
-        loop {
-            match self.runtime.block_on(self.components.directory.created(&wanted)) {
-                Ok(found) => {
-                    self.known.extend(found);
-                    return Ok(());
-                }
-                Err(error) if self.components.shutdown.is_cancelled() => {
-                    return Err(StageError::Directory(error));
-                }
-                Err(error) => {
-                    if !told {
-                        tracing::warn!(%error, "can't ask which workspaces exist; waiting for the database");
-                    }
-                    told = true;
-                }
-            }
-            wait(self.runtime, DIRECTORY_RETRY);
-        }
+        let (client, shutdown) = (self.client, &self.components.shutdown);
+        let asked = (&self.components.directory, self.runtime);
+        // The group is not kept waiting.
+        let must_stop = || shutdown.is_cancelled() || client.news().is_some();
+        learn_workspaces(asked, &mut self.known, records, must_stop)
     }
 
     fn process(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StageError> {

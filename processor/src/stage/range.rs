@@ -5,9 +5,10 @@ use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
     ClientContext, Message, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
 };
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The end of the partition is how a read ends, not an error to log.
@@ -20,6 +21,27 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// How soon a shutdown is seen.
+const STEP: Duration = Duration::from_millis(100);
+
+/// What comes next, if the brokers say anything in time.
+pub(super) fn poll<'c>(
+    consumer: &'c BaseConsumer<Quiet>,
+    shutdown: &CancellationToken,
+) -> Result<Option<KafkaResult<BorrowedMessage<'c>>>, StageError> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        // A part must not be taken for the whole.
+        if shutdown.is_cancelled() {
+            return Err(StageError::Stopped);
+        }
+        let polled = consumer.poll(STEP);
+        if polled.is_some() || Instant::now() >= deadline {
+            return Ok(polled);
+        }
+    }
+}
 
 /// A stretch of one partition: `from` inclusive, `to` exclusive.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +62,7 @@ pub(super) fn read(
     if range.from >= range.to {
         return Ok(());
     }
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let read = scan(log, range, shutdown, take)?;
     let Range { topic, partition, from, to } = range;
     tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
@@ -67,8 +89,8 @@ pub(crate) fn scan<E: From<StageError>>(
     list.add_partition_offset(range.topic, range.partition, range.from.to_kafka())
         .map_err(StageError::kafka("naming a partition"))?;
     consumer.assign(&list).map_err(StageError::kafka("assigning a partition"))?;
-    while !shutdown.is_cancelled() {
-        match consumer.poll(REQUEST_TIMEOUT) {
+    loop {
+        match poll(&consumer, shutdown)? {
             Some(Ok(message)) if message.offset() < range.to.get() => {
                 take(&message)?;
                 read += 1;
@@ -80,10 +102,6 @@ pub(crate) fn scan<E: From<StageError>>(
             Some(Err(source)) => return Err(trouble(source).into()),
             None => return Err(trouble(KafkaError::NoMessageReceived).into()),
         }
-    }
-    if shutdown.is_cancelled() {
-        // A part of it must not be taken for the whole.
-        return Err(StageError::Stopped.into());
     }
     Ok(read)
 }

@@ -1,7 +1,10 @@
 //! Which records of a raw partition have become dead letters, by what the log says: the rules may be others today (a new
 //! build, another `--future-skew`), but what was a dead letter was not counted, and its replay must not be a repeat.
 
-use super::{REQUEST_TIMEOUT, StageError, range::Quiet};
+use super::{
+    REQUEST_TIMEOUT, StageError,
+    range::{self, Quiet},
+};
 use hashbrown::HashSet;
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::dead_letter::{SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
@@ -74,7 +77,7 @@ impl Search<'_> {
         list.add_partition_offset(topic, stretch.partition, stretch.from.to_kafka())
             .and_then(|()| self.consumer.assign(&list))
             .map_err(StageError::kafka(READING))?;
-        match self.consumer.poll(REQUEST_TIMEOUT) {
+        match range::poll(self.consumer, self.shutdown)? {
             Some(Ok(record)) if record.offset() < stretch.to.get() => {
                 Ok(Some(record.timestamp().to_millis().unwrap_or(0)))
             }
@@ -117,11 +120,7 @@ impl Search<'_> {
         mut take: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), StageError> {
         while !ends.is_empty() {
-            if self.shutdown.is_cancelled() {
-                // A part of them must not be taken for all.
-                return Err(StageError::Stopped);
-            }
-            match self.consumer.poll(REQUEST_TIMEOUT) {
+            match range::poll(self.consumer, self.shutdown)? {
                 Some(Ok(letter)) => {
                     take(&letter);
                     if ends.get(&letter.partition()).is_some_and(|end| letter.offset() + 1 >= *end) {

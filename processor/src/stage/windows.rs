@@ -1,6 +1,7 @@
 //! Windows: partial states → rows of the `aggregates` topic, in transactions with the partials offsets. The shell around
 //! [`crate::window`]: it polls, restores partitions, and writes what the core says.
 
+mod restoring;
 mod told;
 
 use super::{
@@ -9,26 +10,28 @@ use super::{
     combine::{append_time, is_passing},
     entries::Ledger,
     frame,
-    range::{self, Range},
+    group::Place,
+    restorer::Restorer,
 };
 use crate::{
     ledger::Tally,
     plan::Plan,
     settings::WindowSettings,
-    window::{Checkpoint, Moment, Windows},
+    window::{Moment, Windows},
 };
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::{
     AggregateRow, EventTime,
-    aggregate::{self, Kind},
+    aggregate::Kind,
     key::record_key,
     ledger::{Entry, Minute},
     partial,
 };
 use rdkafka::{
-    Message, TopicPartitionList, consumer::Consumer, error::KafkaError, message::BorrowedMessage,
-    producer::BaseRecord,
+    Message, TopicPartitionList, error::KafkaError, message::BorrowedMessage, producer::BaseRecord,
+    topic_partition_list::TopicPartitionListElem,
 };
+use restoring::{Committed, Restoring};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -37,13 +40,12 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use told::{Channel, Told};
 
-/// Frames taken between two looks at what is due.
-const FRAMES_MAX: usize = 200;
+/// How long frames are taken before it is looked again at what is due.
+const TAKE_MAX: Duration = Duration::from_millis(200);
 /// How often the clock is looked at when no frame comes.
 const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How often offsets are committed when there is nothing to emit.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Components {
@@ -104,21 +106,22 @@ impl Meters {
 pub fn run(
     components: &Components,
     settings: &WindowSettings,
-    member: &str,
+    place: &Place,
     runtime: &Runtime,
 ) -> Result<(), StageError> {
     let topics = components.log.topics();
-    let client = Client::connect(&components.log, &topics.partials, "windows", member)?;
+    let client = Client::connect(&components.log, &topics.partials, "windows", place.clone())?;
     let channel = Channel {
         partitions: partition_count(&client.consumer, &topics.progress)?,
         topic: topics.progress,
-        partials: partition_count(&client.consumer, &topics.partials)?,
+        partials: client.partitions,
         watermark_delay: settings.watermark_delay.into(),
     };
     let mut worker = Worker {
         ledger: Ledger::new(&client, topics.ledger)?,
         channel,
         partitions: BTreeMap::new(),
+        restorer: Restorer::new(components.shutdown.clone()),
         aggregates: topics.aggregates,
         next_early: Instant::now(),
         components,
@@ -127,10 +130,12 @@ pub fn run(
         client: &client,
     };
     while !components.shutdown.is_cancelled() {
+        worker.begin_restored()?;
         worker.take_frames()?;
         worker.emit()?;
+        client.watch()?;
     }
-    client.consumer.unsubscribe();
+    client.leave_to_others();
     Ok(())
 }
 
@@ -154,13 +159,14 @@ struct Worker<'a> {
     channel: Channel,
     ledger: Ledger,
     partitions: BTreeMap<i32, Partition>,
+    restorer: Restorer<Partition>,
     next_early: Instant,
 }
 
 impl Worker<'_> {
     fn take_frames(&mut self) -> Result<(), StageError> {
-        let mut wait = POLL_WAIT;
-        for _ in 0..FRAMES_MAX {
+        let (mut wait, started) = (POLL_WAIT, Instant::now());
+        while started.elapsed() < TAKE_MAX {
             let polled = self.client.consumer.poll(wait);
             self.follow_assignment()?;
             match polled {
@@ -180,7 +186,8 @@ impl Worker<'_> {
     }
 
     fn apply(&mut self, message: &BorrowedMessage<'_>) -> Result<(), StageError> {
-        let Some(partition) = self.partitions.get_mut(&message.partition()) else { return Ok(()) };
+        // None comes before the partition is restored: its place would be lost.
+        let partition = self.partitions.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
         let Some((header, states)) = decode(self.components, message)? else { return Ok(()) };
         let lateness = partition.windows.apply(message.offset(), &header, states.as_ref())?;
         partition.tally.reach(NextOffset::after(message.offset()));
@@ -194,164 +201,127 @@ impl Worker<'_> {
     }
 
     fn follow_assignment(&mut self) -> Result<(), StageError> {
-        for event in self.client.consumer.context().take() {
-            match event {
-                Assignment::Assigned(partitions) => {
-                    partitions.into_iter().try_for_each(|p| self.restore(p))?
+        match self.client.news() {
+            Some(Assignment::Assigned(partitions)) => {
+                let committed = partitions.into_iter().map(|p| Ok((p, self.client.committed(p)?)));
+                let committed: Vec<_> = committed.collect::<Result<_, StageError>>()?;
+                let positions: Vec<_> = committed.iter().map(|(p, (next, _))| (*p, *next)).collect();
+                self.client.take_on(&positions)?;
+                for (partition, (next, metadata)) in committed {
+                    let low = self.client.low(partition)?;
+                    self.restore(Committed { partition, next, low, metadata });
                 }
-                Assignment::Revoked(partitions) => self.partitions.retain(|p, _| !partitions.contains(p)),
+                Ok(())
             }
+            Some(Assignment::Revoked(partitions)) => {
+                self.partitions.retain(|p, _| !partitions.contains(p));
+                self.restorer.forget(&partitions);
+                self.client.give_up(&partitions)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Rebuilds the windows of a partition from the log: their states, and what was already emitted of them.
-    fn restore(&mut self, number: i32) -> Result<(), StageError> {
-        let (next, metadata) = self.client.committed(number)?;
-        let (aggregates_low, aggregates_end) = self
-            .client
-            .consumer
-            .fetch_watermarks(&self.aggregates, number, WATERMARKS_TIMEOUT)
-            .map_err(StageError::kafka("asking for the end of the aggregates"))?;
-        let mut windows = Windows::new(self.components.plan.clone(), self.settings);
-        let newest = self.channel.newest(self.components, self.client, number)?;
-        // Also where something was told: it may not be readable yet where its rows are.
-        let aggregates = Range {
-            topic: &self.aggregates,
-            partition: number,
-            from: NextOffset::exclusive(aggregates_low),
-            to: NextOffset::exclusive(aggregates_end),
+    fn restore(&mut self, committed: Committed) {
+        let restoring = Restoring {
+            components: self.components.clone(),
+            settings: self.settings.clone(),
+            channel: self.channel.clone(),
+            topic: self.client.topic.clone(),
+            aggregates: self.aggregates.clone(),
         };
-        let told = Told::resume(newest.as_ref(), self.channel.rows_end(self.components, aggregates)?);
-        if next > NextOffset::START {
-            let checkpoint = Checkpoint::decode(&metadata)
-                .map_err(|source| StageError::Checkpoint { partition: number, source })?;
-            windows.resume(&checkpoint, next.get());
-            newest.iter().for_each(|newest| windows.restore_progress(&newest.sources));
-            self.restore_states(number, &checkpoint, next, &mut windows)?;
-            self.restore_rows(number, &checkpoint, aggregates_end, &mut windows)?;
-        }
-        let partition = Partition {
-            windows,
-            committed: next.get(),
-            committed_at: Instant::now(),
-            aggregates_end,
-            told,
-            tally: Tally::new(next.max(self.client.low(number)?)),
-        };
+        self.restorer.add(committed.partition, Box::new(move |stop| restoring.run(&committed, stop)));
+    }
+
+    /// Begins to read a partition whose windows are whole.
+    fn begin_restored(&mut self) -> Result<(), StageError> {
+        let Some((number, partition)) = self.restorer.next()? else { return Ok(()) };
         self.partitions.insert(number, partition);
-        Ok(())
+        self.client.begin(number)
     }
 
-    fn restore_states(
-        &self,
-        partition: i32,
-        checkpoint: &Checkpoint,
-        to: NextOffset,
-        windows: &mut Windows,
-    ) -> Result<(), StageError> {
-        let from = NextOffset::exclusive(checkpoint.rebuild_from);
-        let range = Range { topic: &self.client.topic, partition, from, to };
-        range::read(&self.components.log, range, &self.components.shutdown, |message| {
-            match decode(self.components, message)? {
-                Some((_, Some(states))) => Ok(windows.restore_states(message.offset(), &states)?),
-                _ => Ok(()),
-            }
-        })
-    }
-
-    fn restore_rows(
-        &self,
-        partition: i32,
-        checkpoint: &Checkpoint,
-        end: i64,
-        windows: &mut Windows,
-    ) -> Result<(), StageError> {
-        let (from, to) = (NextOffset::exclusive(checkpoint.aggregates_from), NextOffset::exclusive(end));
-        let range = Range { topic: &self.aggregates, partition, from, to };
-        range::read(&self.components.log, range, &self.components.shutdown, |message| {
-            let offset = message.offset();
-            match AggregateRow::read(message.payload().unwrap_or_default()) {
-                Ok(row) => windows.restore_row(offset, &row),
-                // Passed over, its revision would be given again, and the sink would not take it.
-                Err(source @ aggregate::Error::Newer(_)) => {
-                    return Err(StageError::Row { partition, offset, source });
-                }
-                Err(error) => {
-                    tracing::warn!(partition, offset, %error, "a record among the aggregates is no row; skipped");
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Writes what is due, partition by partition, each in one transaction with its offset.
+    /// Writes what is due, of all partitions in one transaction with their offsets.
     fn emit(&mut self) -> Result<(), StageError> {
         let early = Instant::now() >= self.next_early;
         if early {
             self.next_early = Instant::now() + self.settings.early_interval.into();
         }
         let now = EventTime::from(chrono::Utc::now());
+        let mut due = Due::new();
         for (number, partition) in &mut self.partitions {
             let moment = Moment { now, early, aggregates_end: partition.aggregates_end };
             let rows = self.runtime.block_on(partition.windows.outputs(moment))?.rows;
             self.components.meters.observe(*number, &partition.windows);
             let advanced = partition.windows.position() > partition.committed;
-            let due = advanced && partition.committed_at.elapsed() >= COMMIT_INTERVAL;
+            let is_late = advanced && partition.committed_at.elapsed() >= COMMIT_INTERVAL;
             let news = early && partition.told.differs_from(&partition.windows.sources());
-            if !rows.is_empty() || due || news {
-                let output = Output {
-                    client: self.client,
-                    topic: &self.aggregates,
-                    channel: &self.channel,
-                    ledger: &self.ledger,
-                };
-                partition.commit(*number, output, &rows)?;
-                rows.iter().for_each(|row| self.components.meters.emitted(row));
+            if !rows.is_empty() || is_late || news {
+                due.insert(*number, rows);
             }
+        }
+        if !due.is_empty() {
+            self.commit(&due)?;
+            due.values().flatten().for_each(|row| self.components.meters.emitted(row));
+        }
+        Ok(())
+    }
+
+    /// Rows, progress, what the ledger is told and offsets, all or nothing.
+    fn commit(&mut self, due: &Due) -> Result<(), StageError> {
+        let Self { client, aggregates, channel, ledger, partitions, .. } = self;
+        let mut offsets = TopicPartitionList::new();
+        for (number, partition) in due.keys().filter_map(|number| partitions.get_key_value(number)) {
+            partition.name_position(offsets.add_partition(&client.topic, *number))?;
+        }
+        let encoded: Vec<_> =
+            due.iter().flat_map(|(number, rows)| rows.iter().map(|row| (*number, encode(row)))).collect();
+        let records = encoded.iter().map(|(number, (key, payload))| {
+            BaseRecord::to(aggregates).partition(*number).key(key.as_bytes()).payload(payload.as_slice())
+        });
+        let entries: Vec<_> = partitions
+            .iter_mut()
+            .filter(|(number, _)| due.contains_key(number))
+            .flat_map(|(number, partition)| partition.entries(&client.topic, *number))
+            .collect();
+        client.transact_with(&offsets, || {
+            let ends = if encoded.is_empty() { BTreeMap::new() } else { client.append(records.clone())? };
+            for (number, partition) in partitions.iter_mut().filter(|(number, _)| due.contains_key(number)) {
+                ends.get(number).into_iter().for_each(|end| partition.told.appended(*end));
+                channel.tell(client, &partition.told.progress(*number, channel, &partition.windows))?;
+            }
+            let told = entries.iter().map(|(number, entry)| ledger.record(*number, entry));
+            told.into_iter().try_for_each(|record| client.send(record))
+        })?;
+        for (number, rows) in due {
+            partitions.get_mut(number).into_iter().for_each(|partition| partition.committed(rows.len()));
         }
         Ok(())
     }
 }
 
-/// Where a commit writes to.
-#[derive(Clone, Copy)]
-struct Output<'a> {
-    client: &'a Client,
-    topic: &'a str,
-    channel: &'a Channel,
-    ledger: &'a Ledger,
-}
+/// The rows of each partition that has something to write.
+type Due = BTreeMap<i32, Vec<AggregateRow>>;
 
 impl Partition {
-    /// Rows, progress, what the ledger is told and offset, all or nothing.
-    fn commit(&mut self, number: i32, output: Output<'_>, rows: &[AggregateRow]) -> Result<(), StageError> {
-        let Output { client, topic, channel, ledger } = output;
-        let mut offsets = TopicPartitionList::new();
-        let position = self.windows.position();
-        let mut element = offsets.add_partition(&client.topic, number);
+    fn name_position(&self, mut element: TopicPartitionListElem<'_>) -> Result<(), StageError> {
         element
-            .set_offset(NextOffset::exclusive(position).to_kafka())
+            .set_offset(NextOffset::exclusive(self.windows.position()).to_kafka())
             .map_err(StageError::kafka("naming a partition"))?;
         element.set_metadata(self.windows.checkpoint(self.aggregates_end).encode());
-        let encoded: Vec<(String, Vec<u8>)> = rows.iter().map(encode).collect();
-        let records = encoded.iter().map(|(key, payload)| {
-            BaseRecord::to(topic).partition(number).key(key.as_bytes()).payload(payload.as_slice())
-        });
-        client.begin([])?;
-        if !rows.is_empty() {
-            self.told.appended(client.append(records)?);
-        }
-        channel.tell(client, &self.told.progress(number, channel, &self.windows))?;
-        for span in self.tally.take() {
-            client.send(ledger.record(number, &Entry::Windows(span.of(&client.topic, number)).write()))?;
-        }
-        client.commit(&offsets)?;
-        // Never more than what was written: control records only make the true end larger.
-        self.aggregates_end += i64::try_from(rows.len()).expect("rows in memory");
-        (self.committed, self.committed_at) = (position, Instant::now());
-        self.told.told(self.windows.sources());
         Ok(())
+    }
+
+    /// What the ledger is told of it since the last time.
+    fn entries(&mut self, topic: &str, number: i32) -> Vec<(i32, Vec<u8>)> {
+        let spans = self.tally.take().into_iter();
+        spans.map(|span| (number, Entry::Windows(span.of(topic, number)).write())).collect()
+    }
+
+    fn committed(&mut self, rows: usize) {
+        // Never more than what was written: control records only make the true end larger.
+        self.aggregates_end += i64::try_from(rows).expect("rows in memory");
+        (self.committed, self.committed_at) = (self.windows.position(), Instant::now());
+        self.told.told(self.windows.sources());
     }
 }
 

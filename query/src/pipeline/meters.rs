@@ -1,8 +1,8 @@
 //! The pipeline for Prometheus, as of the last look at it.
 
-use super::{Pipeline, Reason, Stages};
+use super::{Pipeline, Reason, Stages, Watermark};
 use millrace_schemas::EventTime;
-use prometheus::{Error, Gauge, GaugeVec, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{Error, GaugeVec, IntGaugeVec, Opts, Registry, core::Collector};
 
 #[derive(Clone)]
 pub struct PipelineMeters {
@@ -11,8 +11,19 @@ pub struct PipelineMeters {
     lag: IntGaugeVec,
     event_time: GaugeVec,
     idle: IntGaugeVec,
-    watermark: Gauge,
+    watermark: GaugeVec,
+    reason: IntGaugeVec,
 }
+
+const REASONS: [(&str, Reason); 4] = [
+    ("active", Reason::Active),
+    ("idle", Reason::Idle),
+    ("wall_clock", Reason::WallClock),
+    ("unknown", Reason::Unknown),
+];
+
+/// The `partition` of what holds for the pipeline as a whole.
+const ALL: &str = "all";
 
 impl PipelineMeters {
     pub fn register(registry: &Registry) -> Result<Self, Error> {
@@ -51,18 +62,24 @@ impl PipelineMeters {
             )?,
             watermark: add(
                 registry,
-                Gauge::new(
-                    "millrace_pipeline_watermark_seconds",
-                    "Watermark of the slowest windows, Unix time",
+                GaugeVec::new(
+                    Opts::new(
+                        "millrace_pipeline_watermark_seconds",
+                        "Watermark of a metrics partition, and of the slowest windows (`all`), Unix time",
+                    ),
+                    &["partition"],
                 )?,
+            )?,
+            reason: by(
+                "millrace_pipeline_watermark_reason",
+                "1 for the reason why the watermark stands where it does: active, idle, wall_clock, unknown",
+                &["partition", "reason"],
             )?,
         })
     }
 
     pub fn show(&self, pipeline: &Pipeline) {
-        if let Some(time) = pipeline.watermark.time {
-            self.watermark.set(seconds(time));
-        }
+        self.show_watermark(ALL, pipeline.watermark);
         for partition in &pipeline.partitions {
             let label = partition.partition.to_string();
             self.log_end.with_label_values(&[&label]).set(partition.log_end);
@@ -70,9 +87,20 @@ impl PipelineMeters {
             show_stages(&self.lag, &label, &partition.lag);
             let idle = matches!(partition.watermark.reason, Reason::Idle | Reason::WallClock);
             self.idle.with_label_values(&[&label]).set(i64::from(idle));
+            self.show_watermark(&label, partition.watermark);
             if let Some(time) = partition.max_event_time {
                 self.event_time.with_label_values(&[&label]).set(seconds(time));
             }
+        }
+    }
+
+    fn show_watermark(&self, partition: &str, watermark: Watermark) {
+        if let Some(time) = watermark.time {
+            self.watermark.with_label_values(&[partition]).set(seconds(time));
+        }
+        for (name, reason) in REASONS {
+            let is_it = i64::from(watermark.reason == reason);
+            self.reason.with_label_values(&[partition, name]).set(is_it);
         }
     }
 }

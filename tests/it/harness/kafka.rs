@@ -49,7 +49,7 @@ impl Log {
     /// Produces `payload(partition)` to each partition of the metrics topic.
     pub async fn produce_to_each(&self, payload: impl Fn(i32) -> Vec<u8>) -> Result<i32> {
         let producer = self.producer()?;
-        let partitions = self.partitions(&self.topics.metrics)?;
+        let partitions = self.partitions()?;
         for partition in 0..partitions {
             let payload = payload(partition);
             let record =
@@ -72,7 +72,16 @@ impl Log {
         Ok(messages)
     }
 
-    fn partitions(&self, topic: &str) -> Result<i32> {
+    pub fn metrics(&self) -> &str {
+        &self.topics.metrics
+    }
+
+    /// Those of the metrics topic.
+    pub fn partitions(&self) -> Result<i32> {
+        self.partitions_of(&self.topics.metrics)
+    }
+
+    fn partitions_of(&self, topic: &str) -> Result<i32> {
         let consumer: BaseConsumer = self.client().create()?;
         let metadata = block_in_place(|| consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT));
         let topics = metadata.with_context(|| format!("describe {topic}"))?;
@@ -84,14 +93,14 @@ impl Log {
         let consumer: BaseConsumer =
             self.client().set("group.id", "it").set("enable.auto.commit", "false").create()?;
         let mut assignment = TopicPartitionList::new();
-        for partition in 0..self.partitions(topic)? {
+        for partition in 0..self.partitions_of(topic)? {
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
         }
         consumer.assign(&assignment)?;
         Ok(consumer)
     }
 
-    fn producer(&self) -> Result<FutureProducer> {
+    pub(super) fn producer(&self) -> Result<FutureProducer> {
         self.client().create().context("create a producer")
     }
 
@@ -127,7 +136,7 @@ impl Drop for Log {
     }
 }
 
-async fn send(producer: &FutureProducer, record: FutureRecord<'_, str, [u8]>) -> Result<()> {
+pub(super) async fn send(producer: &FutureProducer, record: FutureRecord<'_, str, [u8]>) -> Result<()> {
     let sent = producer.send(record, REQUEST_TIMEOUT).await;
     sent.map(|_| ()).map_err(|(error, _)| error).context("produce a record")
 }

@@ -1,6 +1,6 @@
 //! Where the log and the store of a test run are: real services that the environment names, or embedded ones.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args as _, FromArgMatches as _};
 use millrace_broker::Broker;
 use millrace_store::Store;
@@ -15,16 +15,19 @@ pub struct Embedded {
     broker: Option<Broker>,
     address: SocketAddr,
     log_dir: PathBuf,
-    store: Store,
+    store: Option<Store>,
+    store_dir: PathBuf,
+    database_url: String,
 }
 
 impl Embedded {
     pub async fn start(folder: &Path) -> Result<Self> {
         let log_dir = folder.join("log");
-        let store = Store::start(millrace_store::Settings::new(folder.join("store")));
-        let (broker, store) = tokio::join!(start_broker(&log_dir, "127.0.0.1:0"), store);
-        let (broker, store) = (broker?, store.context("start the embedded store")?);
-        Ok(Self { address: broker.address(), broker: Some(broker), log_dir, store })
+        let store_dir = folder.join("store");
+        let (broker, store) = tokio::join!(start_broker(&log_dir, "127.0.0.1:0"), start_store(&store_dir));
+        let (broker, store) = (broker?, store?);
+        let (address, database_url) = (broker.address(), store.url());
+        Ok(Self { address, broker: Some(broker), log_dir, store: Some(store), store_dir, database_url })
     }
 
     pub fn brokers(&self) -> String {
@@ -32,7 +35,21 @@ impl Embedded {
     }
 
     pub fn database_url(&self) -> String {
-        self.store.url()
+        self.database_url.clone()
+    }
+
+    /// Nobody answers at the store's address any more.
+    pub async fn stop_store(&mut self) -> Result<()> {
+        let store = self.store.take().context("the embedded store runs")?;
+        store.close().await.context("close the embedded store")
+    }
+
+    /// At the same address.
+    pub async fn start_store_again(&mut self) -> Result<()> {
+        let store = start_store(&self.store_dir).await?;
+        ensure!(store.url() == self.database_url, "the store has another address: {}", store.url());
+        self.store = Some(store);
+        Ok(())
     }
 
     /// Nothing listens at the log's address any more.
@@ -46,6 +63,10 @@ impl Embedded {
         self.broker = Some(start_broker(&self.log_dir, &self.brokers()).await?);
         Ok(())
     }
+}
+
+async fn start_store(folder: &Path) -> Result<Store> {
+    Store::start(millrace_store::Settings::new(folder)).await.context("start the embedded store")
 }
 
 async fn start_broker(folder: &Path, listen: &str) -> Result<Broker> {

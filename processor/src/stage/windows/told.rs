@@ -1,13 +1,21 @@
 //! The `progress` topic, as the windows stage writes it with each commit and reads it when it takes over a partition.
 
 use super::{
-    super::{StageError, client::Client},
-    Components, Range, range,
+    super::{
+        StageError,
+        client::Client,
+        range::{self, Quiet, Range},
+    },
+    Components,
 };
 use crate::window::Windows;
 use millrace_log::NextOffset;
 use millrace_schemas::progress::{Progress, Source, VERSION};
-use rdkafka::{Message as _, consumer::Consumer as _, producer::BaseRecord};
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, Consumer as _},
+    producer::BaseRecord,
+};
 use std::time::Duration;
 
 /// How many offsets are read back for the newest record of a partition: a commit takes two and its rows, and where the
@@ -16,6 +24,7 @@ const READ_BACK: i64 = 2_000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The topic, and what all its records say.
+#[derive(Clone)]
 pub(super) struct Channel {
     pub topic: String,
     /// Its own partitions.
@@ -30,12 +39,11 @@ impl Channel {
     pub(super) fn newest(
         &self,
         components: &Components,
-        client: &Client,
+        consumer: &BaseConsumer<Quiet>,
         number: i32,
     ) -> Result<Option<Progress>, StageError> {
         let partition = number % self.partitions;
-        let (low, end) = client
-            .consumer
+        let (low, end) = consumer
             .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
             .map_err(StageError::kafka("asking for the end of the progress"))?;
         let from = NextOffset::exclusive(low.max(end - READ_BACK));

@@ -1,0 +1,197 @@
+//! Members of a group on an embedded log, at the moments at which rebalances go wrong.
+
+use super::*;
+use clap::{Args as _, FromArgMatches as _};
+use millrace_broker::{Broker, Settings};
+use std::collections::BTreeSet;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+const PARTITIONS: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Site {
+    log: LogSettings,
+    _runtime: Runtime,
+    _broker: Broker,
+    _folder: TempDir,
+}
+
+impl Site {
+    fn start() -> Self {
+        let (runtime, folder) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a folder"));
+        let command = Settings::augment_args(clap::Command::new("test"));
+        let matches = command.get_matches_from(["test", "--log-listen", "127.0.0.1:0"]);
+        let settings = Settings::from_arg_matches(&matches).expect("a free port");
+        let broker = runtime.block_on(Broker::start(folder.path(), settings)).expect("a broker");
+        let log = LogSettings {
+            brokers: broker.address().to_string(),
+            topic_prefix: "t.".to_owned(),
+            topic_partitions: 4,
+            topic_replication: -1,
+            properties: Vec::new(),
+        };
+        runtime.block_on(millrace_log::ensure_topics(&log)).expect("topics");
+        Self { log, _runtime: runtime, _broker: broker, _folder: folder }
+    }
+
+    fn member(&self, process: &str) -> Member {
+        let place = Place { process: self.log.name(process), worker: None };
+        let client = Client::connect(&self.log, &self.log.topics().metrics, "combine", place);
+        Member { client: client.expect("a member"), owned: BTreeSet::new(), told: 0 }
+    }
+
+    /// Two members; the first one, which has everything, is told to give something up but has not agreed.
+    fn between_two_rounds(&self) -> (Member, Member) {
+        let mut first = self.member("first");
+        until("the first has everything", || {
+            first.step();
+            first.owned.len() == PARTITIONS
+        });
+        let mut second = self.member("second");
+        until("the first has to give something up", || {
+            second.step();
+            first.client.consumer.poll(POLL_WAIT);
+            matches!(first.client.news(), Some(Assignment::Revoked(_)))
+        });
+        (first, second)
+    }
+}
+
+struct Member {
+    client: Client,
+    owned: BTreeSet<i32>,
+    /// How often the group has said something.
+    told: usize,
+}
+
+impl Member {
+    fn step(&mut self) {
+        self.client.consumer.poll(POLL_WAIT);
+        match self.client.news() {
+            Some(Assignment::Assigned(partitions)) => {
+                let positions: Vec<_> = partitions.iter().map(|p| (*p, NextOffset::START)).collect();
+                self.client.take_on(&positions).expect("taken on");
+                partitions.iter().for_each(|p| self.client.begin(*p).expect("begun"));
+                self.owned.extend(partitions);
+            }
+            Some(Assignment::Revoked(partitions)) => {
+                self.client.give_up(&partitions).expect("given up");
+                self.owned.retain(|partition| !partitions.contains(partition));
+            }
+            None => return,
+        }
+        self.told += 1;
+    }
+
+    /// A transaction of one dead letter and the offset 5 of a partition.
+    fn transact(&self, topic: &str, partition: i32) -> Result<(), StageError> {
+        let mut offsets = self.client.list(&[]);
+        offsets.add_partition_offset(&self.client.topic, partition, Offset::Offset(5)).expect("an offset");
+        let letters = [b"a letter"].into_iter();
+        let letters = letters.map(|letter| BaseRecord::to(topic).key(&letter[..]).payload(&letter[..]));
+        self.client.transact(letters, &offsets)
+    }
+}
+
+fn until(what: &str, mut attempt: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !attempt() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+    }
+}
+
+#[test]
+fn who_comes_back_between_the_two_rounds_leaves_no_partition_without_owner() {
+    let site = Site::start();
+    let (first, mut second) = site.between_two_rounds();
+    // As kill -9 does: nothing is said any more.
+    std::mem::forget(first);
+    let mut first = site.member("first");
+    until("the first is back", || {
+        first.step();
+        first.told > 0
+    });
+    assert!(first.owned.len() + second.owned.len() < PARTITIONS, "otherwise there is nothing to mend");
+    until("all have an owner", || {
+        for (name, member) in [("first", &mut first), ("second", &mut second)] {
+            member.step();
+            if let Err(error) = member.client.watch() {
+                assert!(matches!(error, StageError::Ownerless), "{error}");
+                *member = site.member(name);
+            }
+        }
+        first.owned.len() + second.owned.len() == PARTITIONS && first.owned.is_disjoint(&second.owned)
+    });
+}
+
+#[test]
+fn a_transaction_that_a_rebalance_overtakes_is_repeated_before_anything_is_given_up() {
+    let site = Site::start();
+    let topic = site.log.topics().dead_letters;
+    let (mut first, mut second) = site.between_two_rounds();
+    // The revocation, what comes with it, and the second round.
+    until("the second has something, and the first has heard of it", || {
+        first.step();
+        second.step();
+        !second.owned.is_empty() && first.told >= 4
+    });
+    let partition = *first.owned.first().expect("it has kept something");
+    let mut third = site.member("third");
+    until("the third was told", || {
+        third.step();
+        second.step();
+        third.told > 0
+    });
+    first.transact(&topic, partition).expect("it is the owner until it agrees");
+    assert_eq!(first.client.committed(partition).expect("an offset").0, NextOffset::exclusive(5));
+    assert!(first.client.news().is_some(), "it still has to be answered");
+}
+
+#[test]
+fn a_transaction_of_what_somebody_else_has_gone_on_with_is_not_repeated() {
+    let site = Site::start();
+    let topic = site.log.topics().dead_letters;
+    let mut first = site.member("first");
+    until("the first has everything", || {
+        first.step();
+        first.owned.len() == PARTITIONS
+    });
+    first.transact(&topic, 0).expect("it is the owner");
+    let mut second = site.member("second");
+    until("the second was told", || {
+        second.step();
+        second.told > 0
+    });
+    lock(&first.client.committed).insert(0, NextOffset::exclusive(3));
+    let refused = first.transact(&topic, 0).expect_err("it does not know what is committed");
+    assert!(matches!(refused, StageError::Overtaken), "{refused}");
+}
+
+#[test]
+fn who_leaves_to_others_is_gone_at_once_and_who_is_alone_stays() {
+    let site = Site::start();
+    let mut first = site.member("first");
+    until("the first has everything", || {
+        first.step();
+        first.owned.len() == PARTITIONS
+    });
+    first.client.leave_to_others();
+    let in_group =
+        |member: &Member| member.client.look().is_some_and(|group| group.has(&member.client.place));
+    assert!(in_group(&first), "nobody else is there");
+    let mut second = site.member("second");
+    until("the second has something", || {
+        first.step();
+        second.step();
+        !second.owned.is_empty()
+    });
+    first.client.leave_to_others();
+    assert!(!in_group(&first), "it has left");
+    let left = Instant::now();
+    until("the second has everything", || {
+        second.step();
+        second.owned.len() == PARTITIONS
+    });
+    assert!(left.elapsed() < Duration::from_secs(5), "before the session of the first would have ended");
+}

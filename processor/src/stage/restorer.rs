@@ -1,0 +1,124 @@
+//! Reads back what a stage must know of partitions that it takes on: one after the other, on a thread beside the stage's,
+//! which goes on with the others meanwhile.
+
+use super::StageError;
+use std::{
+    collections::VecDeque,
+    sync::mpsc::{Receiver, TryRecvError, sync_channel},
+    thread,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What reads back one partition, unless it is told to stop.
+pub(crate) type Job<T> = Box<dyn FnOnce(CancellationToken) -> Result<T, StageError> + Send>;
+
+pub(crate) struct Restorer<T> {
+    waiting: VecDeque<(i32, Job<T>)>,
+    running: Option<Running<T>>,
+    shutdown: CancellationToken,
+}
+
+struct Running<T> {
+    partition: i32,
+    result: Receiver<Result<T, StageError>>,
+    /// Dropped, it tells the thread to stop.
+    _stop: DropGuard,
+}
+
+impl<T: Send + 'static> Restorer<T> {
+    pub(crate) fn new(shutdown: CancellationToken) -> Self {
+        Self { waiting: VecDeque::new(), running: None, shutdown }
+    }
+
+    pub(crate) fn add(&mut self, partition: i32, job: Job<T>) {
+        self.waiting.push_back((partition, job));
+    }
+
+    /// These partitions are somebody else's now.
+    pub(crate) fn forget(&mut self, partitions: &[i32]) {
+        self.waiting.retain(|(partition, _)| !partitions.contains(partition));
+        if self.running.as_ref().is_some_and(|running| partitions.contains(&running.partition)) {
+            self.running = None;
+        }
+    }
+
+    /// A partition that has been read back since the last time. Never waits.
+    pub(crate) fn next(&mut self) -> Result<Option<(i32, T)>, StageError> {
+        let Some(running) = &self.running else { return self.start().map(|()| None) };
+        let partition = running.partition;
+        let restored = match running.result.try_recv() {
+            Ok(restored) => restored?,
+            Err(TryRecvError::Empty) => return Ok(None),
+            Err(TryRecvError::Disconnected) => return Err(StageError::Panicked),
+        };
+        self.running = None;
+        self.start()?;
+        Ok(Some((partition, restored)))
+    }
+
+    fn start(&mut self) -> Result<(), StageError> {
+        let Some((partition, job)) = self.waiting.pop_front() else { return Ok(()) };
+        let (done, result) = sync_channel(1);
+        let stop = self.shutdown.child_token();
+        let running = Running { partition, result, _stop: stop.clone().drop_guard() };
+        let body = move || {
+            if done.send(job(stop)).is_err() {
+                tracing::debug!(partition, "nobody wants the partition any more");
+            }
+        };
+        thread::Builder::new().name("restore".to_owned()).spawn(body).map_err(StageError::Thread)?;
+        self.running = Some(running);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn next(restorer: &mut Restorer<&'static str>) -> (i32, &'static str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(restored) = restorer.next().expect("all goes well") {
+                return restored;
+            }
+            assert!(Instant::now() < deadline, "nothing comes");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn one_after_the_other_and_none_of_those_given_up() {
+        let mut restorer = Restorer::new(CancellationToken::new());
+        let (stopped, was_stopped) = sync_channel(1);
+        let endless: Job<_> = Box::new(move |stop| {
+            while !stop.is_cancelled() {
+                thread::yield_now();
+            }
+            stopped.send(()).expect("the test waits for it");
+            Ok("stopped")
+        });
+        restorer.add(1, endless);
+        restorer.add(2, Box::new(|_| Ok("two")));
+        restorer.add(3, Box::new(|_| Ok("three")));
+        restorer.add(4, Box::new(|_| Ok("four")));
+        assert!(restorer.next().expect("it starts").is_none());
+        restorer.forget(&[1, 3]);
+        assert_eq!([next(&mut restorer), next(&mut restorer)], [(2, "two"), (4, "four")]);
+        was_stopped.recv_timeout(Duration::from_secs(10)).expect("it was told to stop");
+    }
+
+    #[test]
+    fn a_failure_is_told() {
+        let mut restorer: Restorer<()> = Restorer::new(CancellationToken::new());
+        restorer.add(1, Box::new(|_| Err(StageError::Overtaken)));
+        let error = loop {
+            match restorer.next() {
+                Ok(_) => thread::yield_now(),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, StageError::Overtaken), "{error}");
+    }
+}
