@@ -11,7 +11,7 @@ mod error;
 mod location;
 mod manifest;
 mod metrics;
-mod partition;
+pub(crate) mod partition;
 mod path;
 mod settings;
 mod shelf;

@@ -10,7 +10,7 @@ mod metrics;
 pub(crate) mod offsets;
 pub(crate) mod outage;
 pub(crate) mod reaction;
-mod read;
+pub(crate) mod read;
 pub(crate) mod store;
 mod worker;
 

@@ -10,6 +10,8 @@ pub mod group;
 pub(crate) mod range;
 mod restorer;
 pub(crate) mod settled;
+#[cfg(test)]
+mod simulation;
 pub mod windows;
 
 use crate::{plan::PlanError, sink::outage::Chain};
