@@ -35,6 +35,14 @@ chaos KILLS="24" SEED="":
         MILLRACE_TEST_PYTHON="${MILLRACE_TEST_PYTHON:-${MILLRACE_CACHE:-/var/cache/millrace}/python/bin/python}" \
         cargo test --workspace --locked --test it -- --nocapture chaos::nothing_is_lost
 
+# Many more schedules of the simulation than the tests run
+simulate SCHEDULES="100000":
+    MILLRACE_SIMULATIONS={{ SCHEDULES }} cargo test --workspace --locked --lib -- --nocapture any_schedule
+
+# Every fuzz target for so many seconds, two at a time
+fuzz SECONDS="60":
+    fuzz/run {{ SECONDS }}
+
 # All of it, with services of its own
 ci:
     .ci/run

@@ -1,0 +1,1 @@
+../../processor/src/record.rs
