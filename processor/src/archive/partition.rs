@@ -123,7 +123,7 @@ impl Partition {
 
     /// The chunk is archived: the next one begins.
     pub fn written(&mut self) {
-        self.untold = self.chunk.spans();
+        self.untold.extend(self.chunk.spans());
         self.chunk = Chunk::new(self.chunk.to());
         self.hasten_to = None;
     }

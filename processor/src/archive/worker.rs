@@ -350,6 +350,11 @@ impl Worker for Archive {
         if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(Instant::now()) {
             tracing::debug!(error = %Chain(&error), "the last records are archived after the next start");
         }
+        // Of each partition the next start tells the newest manifest again, and no other.
+        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.tell(member.topic()) {
+            tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
+            return;
+        }
         let partitions = &self.state.partitions;
         let numbers: Vec<i32> =
             partitions.iter().filter(|(_, partition)| !partition.chunk.is_empty()).map(|(n, _)| *n).collect();

@@ -101,9 +101,11 @@ ARCHIVED_ALIKE = " and ".join(
 )
 
 SAME_MINUTE = "one.workspace_id is not distinct from other.workspace_id and one.minute = other.minute"
+# A record that came before its workspace is the workspace's if that exists when the record is judged, else nobody's.
 SAME_LEDGER = " and ".join(
-    [f"one.{name} = other.{name}" for name in ["from_edge", "read", "counted", "running", "duplicate", "archived"]]
-    + [f"one.dead_lettered.{reason} = other.{reason}" for reason in ["invalid", "unknown_workspace", "future"]]
+    [f"one.{name} = other.{name}" for name in ["from_edge", "counted", "running", "duplicate", "archived"]]
+    + [f"one.dead_lettered.{reason} = other.{reason}" for reason in ["invalid", "future"]]
+    + ["one.read - one.dead_lettered.unknown_workspace = other.read - other.unknown_workspace"]
 )
 
 # What must not be: a name, and the query that finds it.
@@ -137,11 +139,16 @@ CHECKS = {
     "windows that are missing": f"select expected.* from expected anti join found using ({WINDOW})",
     "windows that should not be": f"select found.* from found anti join expected using ({WINDOW})",
     "minutes of the ledger that are missing": f"""
-      select one.* from expected_ledger as one anti join ledger as other on {SAME_MINUTE}""",
+      select one.* from expected_ledger as one anti join ledger as other on {SAME_MINUTE} where read > unknown_workspace""",
     "minutes of the ledger that should not be": f"""
-      select one.* from ledger as one anti join expected_ledger as other on {SAME_MINUTE}""",
+      select one.* from ledger as one anti join expected_ledger as other on {SAME_MINUTE}
+      where read > dead_lettered.unknown_workspace""",
     "minutes of the ledger with other counts": f"""
       select one, other from ledger as one join expected_ledger as other on {SAME_MINUTE} where not ({SAME_LEDGER})""",
+    "minutes of the ledger with other records of unknown workspaces": """
+      select one, other from (select minute, sum(dead_lettered.unknown_workspace) as unknown from ledger group by 1) as one
+      join (select minute, sum(unknown_workspace) as unknown from expected_ledger group by 1) as other using (minute)
+      where one.unknown <> other.unknown""",
     "minutes of the ledger that do not balance": """
       select * from ledger where not balanced or accepted > from_edge or late + backfilled > counted""",
     "windows told twice": f"select {WINDOW}, count(*) from found group by all having count(*) > 1",

@@ -56,6 +56,17 @@ fn only_what_counts_is_archived() {
 }
 
 #[test]
+fn what_the_ledger_was_not_told_is_not_forgotten_when_more_is_archived() {
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    for offset in 0..3 {
+        feed(&mut partition, offset, &payload(KNOWN, offset));
+        partition.written();
+    }
+    let told: Vec<(i64, i64)> = partition.untold.iter().map(|span| (span.from, span.to)).collect();
+    assert_eq!(told, [(0, 1), (1, 2), (2, 3)]);
+}
+
+#[test]
 fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
     let mut partition = Partition::archived_to(
         NextOffset::START,
