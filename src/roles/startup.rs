@@ -23,11 +23,25 @@ pub async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<bo
         return Ok(false);
     }
     ensure_topics(log).await.map_err(topics_failed)?;
-    migrate(&shared.pool).await.map_err(Error::Prepare)?;
-    if shared.plan.installation.dev {
-        seed_development(&shared.pool).await.map_err(Error::Prepare)?;
+    while let Err(error) = prepare_database(shared).await {
+        if !error.is_transient() {
+            return Err(Error::Prepare(error));
+        }
+        tracing::warn!(%error, "the database went away while it was prepared; waiting");
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(DATABASE_PAUSE) => {}
+        }
+        if !wait_for_database(&shared.pool, shutdown).await {
+            return Ok(false);
+        }
     }
     Ok(true)
+}
+
+async fn prepare_database(shared: &Shared) -> Result<(), millrace_tenancy::Error> {
+    migrate(&shared.pool).await?;
+    if shared.plan.installation.dev { seed_development(&shared.pool).await } else { Ok(()) }
 }
 
 /// Waits until the database answers, telling every few seconds that it waits; false when `shutdown` came first.

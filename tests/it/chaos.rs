@@ -108,8 +108,11 @@ async fn play_on(site: &Site, scene: &Scene<'_>, phase: &Phase) -> Result<()> {
     tell(&format!("{}; {}", journal.summary(), site.storage.told()));
     let judged = check::judge(site, &cast, &journal, &check::Judge { python: scene.python, phase }).await?;
     tell(judged.trim_end());
-    let ended = site.ended();
-    ensure!(ended.is_empty(), "processes ended by themselves:\n{}", ended.join("\n"));
+    for ended in site.ended() {
+        tell(&ended);
+    }
+    let panicked = site.panicked()?;
+    ensure!(panicked.is_empty(), "panics are in the logs of {}", panicked.join(", "));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use crate::harness::{Api, Signal, until};
 use anyhow::{Context as _, Result};
 use std::{
-    fs::File,
+    fs::{self, File},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -42,6 +42,11 @@ impl Role {
 
     pub fn api(&self, key: &str) -> Api {
         Api::new(&format!("http://127.0.0.1:{}", self.command.port), key)
+    }
+
+    /// What it has said since the first start.
+    pub fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }
 
     pub fn start(&self) -> Result<()> {

@@ -106,7 +106,12 @@ impl Site {
         for role in self.roles.values() {
             let Ok(_idle) = role.busy.try_lock() else { continue };
             if let Some(status) = role.ended()? {
-                self.note_end(format!("{} ended by itself: {status}", role.name()));
+                let log = role.log()?;
+                let why = log.lines().rfind(|line| line.starts_with("millrace: ")).unwrap_or_default();
+                self.note_end(format!(
+                    "{} ended by itself and was started again: {status} {why}",
+                    role.name()
+                ));
                 role.start()?;
             }
         }
@@ -119,6 +124,17 @@ impl Site {
 
     pub fn ended(&self) -> Vec<String> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Roles of which a thread has panicked. To give up where it can't go on is a process's right; to panic is not.
+    pub fn panicked(&self) -> Result<Vec<&'static str>> {
+        let mut panicked = Vec::new();
+        for role in self.roles.values() {
+            if role.log()?.contains(" panicked at ") {
+                panicked.push(role.name());
+            }
+        }
+        Ok(panicked)
     }
 
     /// The workspaces that the load is for.
