@@ -3,7 +3,7 @@
 //! How far it is stands in the table `sink_offsets`, written in the same transaction as the rows: every row is stored
 //! exactly once, whatever dies. Consumer groups only share out the partitions; their offsets are told but never read.
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod drive;
 pub(crate) mod member;
 mod metrics;

@@ -5,6 +5,7 @@ use millrace_schemas::{
     AggregateRow, CommitToken, EventTime, QueryMetric, Status, Window,
     aggregate::{self, Kind},
     dead_letter::{DeadLetterHeaders, Reason},
+    ledger,
     partial::{self, Partial},
     progress::{self, Progress},
     token::{Origin, TokenError},
@@ -69,6 +70,26 @@ fn progress_of_the_windows() {
     let error = Progress::read(br#"{"version":2,"other":"shape"}"#).expect_err("newer");
     assert_eq!(error.to_string(), "a progress record of version 2; this build reads up to 1");
     assert!(matches!(error, progress::Error::Newer(2)));
+}
+
+#[test]
+fn entries_of_the_ledger() {
+    let golden = text(golden!("ledger-1.ndjson"));
+    let stages: Vec<_> = golden
+        .lines()
+        .map(|line| {
+            let entry = ledger::Entry::read(line.as_bytes()).expect("an entry");
+            assert_eq!(written(&entry), format!("{line}\n"));
+            entry.stage()
+        })
+        .collect();
+    assert_eq!(stages, ["combine", "windows", "archive", "edge"]);
+    let error = ledger::Entry::read(br#"{"version":2,"other":"shape"}"#).expect_err("newer");
+    assert!(matches!(error, ledger::Error::Newer(2)));
+    assert_eq!(
+        error.to_string(),
+        "a ledger entry of version 2; this build reads up to 1: upgrade the processor first"
+    );
 }
 
 #[test]

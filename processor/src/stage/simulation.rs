@@ -294,6 +294,7 @@ impl<'a> World<'a> {
     fn check(&mut self) -> Result<(), String> {
         let places = truth::places(&self.site);
         truth::check_places(&self.site, &places)?;
+        truth::check_ledger(&self.site, &places)?;
         self.site.broken.take().map_or(Ok(()), Err)?;
         truth::check_rows(&self.site, &places, &self.tables.store)?;
         truth::check_archive(&self.site, &places, &self.archive)?;

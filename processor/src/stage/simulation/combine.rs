@@ -17,7 +17,7 @@ use crate::{
 use arrow::array::RecordBatch;
 use hashbrown::HashSet;
 use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, partial::Header};
+use millrace_schemas::{EventTime, ledger::Entry, partial::Header};
 use std::collections::BTreeMap;
 
 struct Held {
@@ -127,12 +127,18 @@ impl Worker {
             let next = self.held[&told.partition].source.next.get();
             transaction.raw_offsets.insert(told.partition, next + offset_error(site));
         }
+        for (partition, held) in &mut self.held {
+            let spans = held.source.tallied().into_iter();
+            transaction.told.extend(spans.map(|span| Entry::Combine(span.of("raw", *partition))));
+        }
         transaction.raw_members =
             self.held.iter().map(|(partition, held)| (*partition, held.epoch)).collect();
         let states = (!raw.is_empty()).then(|| {
             site.engine.runtime.block_on(site.engine.plan.partial(raw.take())).expect("it aggregates")
         });
-        let header = Header { sources: i32::try_from(site.log.raw.len()).expect("few"), progress };
+        let oldest_arrival = records.iter().map(|record| record.append_time).min();
+        let sources = i32::try_from(site.log.raw.len()).expect("few");
+        let header = Header { sources, progress, oldest_arrival };
         transaction.partials = frames(site, &header, states.as_ref());
         Some(transaction)
     }
@@ -177,7 +183,7 @@ fn restore(site: &mut Site<'_>, partition: i32, epoch: u64) -> Held {
     for (offset, raw) in stretch.filter(|(offset, _)| !dead.contains(offset)) {
         source.take(&record(partition, offset, raw), &site.created, &mut discarded, EventTime(i64::MIN));
     }
-    source.restored(next);
+    source.restored(next, NextOffset::START);
     site.tell(format_args!("  raw partition {partition} from {next}, remembered from {from}"));
     Held { source, position: next.get(), epoch }
 }

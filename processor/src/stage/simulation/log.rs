@@ -2,17 +2,17 @@
 //! does the marker at the end of each transaction.
 
 use super::{producer::Truth, truth::Place};
-use millrace_schemas::{EventTime, dead_letter::Reason};
+use millrace_schemas::{EventTime, dead_letter::Reason, ledger::Entry};
 use std::{collections::BTreeMap, time::Duration};
 
-enum Entry<T> {
+enum Kept<T> {
     Committed(T),
     Aborted(T),
     Marker,
 }
 
 /// One partition of a topic.
-pub struct Partition<T>(Vec<Entry<T>>);
+pub struct Partition<T>(Vec<Kept<T>>);
 
 impl<T> Partition<T> {
     /// The offset of the next record.
@@ -21,11 +21,11 @@ impl<T> Partition<T> {
     }
 
     pub fn append(&mut self, record: T) {
-        self.0.push(Entry::Committed(record));
+        self.0.push(Kept::Committed(record));
     }
 
     pub fn mark(&mut self) {
-        self.0.push(Entry::Marker);
+        self.0.push(Kept::Marker);
     }
 
     /// The committed records from an offset on.
@@ -37,14 +37,14 @@ impl<T> Partition<T> {
     pub fn read(&self, from: i64, uncommitted: bool) -> impl Iterator<Item = (i64, &T)> {
         let from = usize::try_from(from).expect("an offset");
         self.0.iter().enumerate().skip(from).filter_map(move |(at, entry)| match entry {
-            Entry::Committed(record) => Some((offset(at), record)),
-            Entry::Aborted(record) if uncommitted => Some((offset(at), record)),
-            Entry::Aborted(_) | Entry::Marker => None,
+            Kept::Committed(record) => Some((offset(at), record)),
+            Kept::Aborted(record) if uncommitted => Some((offset(at), record)),
+            Kept::Aborted(_) | Kept::Marker => None,
         })
     }
 
     fn end_transaction(&mut self, records: Vec<T>, commit: bool) {
-        let entry = if commit { Entry::Committed } else { Entry::Aborted };
+        let entry = if commit { Kept::Committed } else { Kept::Aborted };
         if !records.is_empty() {
             self.0.extend(records.into_iter().map(entry));
             self.mark();
@@ -120,6 +120,8 @@ pub struct Transaction {
     pub partials: Vec<(i32, Vec<u8>)>,
     pub letters: Vec<(Letter, Reason)>,
     pub judged: Vec<Judged>,
+    /// For the ledger.
+    pub told: Vec<Entry>,
     pub rows: Vec<(i32, Vec<u8>)>,
     pub progress: Vec<(i32, Vec<u8>)>,
     pub raw_offsets: BTreeMap<i32, i64>,
@@ -136,6 +138,7 @@ pub struct Log {
     pub progress: Vec<Partition<Vec<u8>>>,
     pub letters: Partition<(Letter, Reason)>,
     pub judged: Partition<Judged>,
+    pub ledger: Partition<Entry>,
     pub raw_offsets: BTreeMap<i32, i64>,
     pub partials_offsets: BTreeMap<i32, (i64, String)>,
     pub combine: Group,
@@ -151,6 +154,7 @@ impl Log {
             progress: empty(partials),
             letters: Partition(Vec::new()),
             judged: Partition(Vec::new()),
+            ledger: Partition(Vec::new()),
             raw_offsets: BTreeMap::new(),
             partials_offsets: BTreeMap::new(),
             combine: Group::new(raw, workers),
@@ -171,6 +175,7 @@ impl Log {
         spread(&mut self.progress, transaction.progress, commit);
         self.letters.end_transaction(transaction.letters, commit);
         self.judged.end_transaction(transaction.judged, commit);
+        self.ledger.end_transaction(transaction.told, commit);
         if commit {
             self.raw_offsets.extend(transaction.raw_offsets);
             self.partials_offsets.extend(transaction.partials_offsets);

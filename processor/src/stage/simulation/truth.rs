@@ -14,6 +14,7 @@ use millrace_schemas::{
     aggregate::{Kind, VERSION},
     dead_letter::Reason,
     key,
+    ledger::{Counts, Entry},
     progress::Progress,
 };
 use std::collections::BTreeMap;
@@ -176,6 +177,35 @@ pub fn check_places(site: &Site<'_>, places: &Places) -> Result<(), String> {
     } else {
         Err(format!("{} records of {}", found.len(), places.len()))
     }
+}
+
+/// The ledger is told of every stretch once, in order, and its counts are those of the records.
+pub fn check_ledger(site: &Site<'_>, places: &Places) -> Result<(), String> {
+    let mut ends = BTreeMap::<(&str, i32), i64>::new();
+    let mut told = Counts::default();
+    for (_, entry) in site.log.ledger.from(0) {
+        let (Entry::Combine(stretch) | Entry::Windows(stretch)) = entry else { continue };
+        let end = ends.entry((&stretch.topic, stretch.partition)).or_default();
+        if stretch.from != *end {
+            return Err(format!("the ledger is told of {stretch:?}, but was told up to {end}"));
+        }
+        *end = stretch.to;
+        stretch.rows.iter().for_each(|row| told += row.counts);
+    }
+    let mut expected = Counts { late: told.late, backfilled: told.backfilled, ..Counts::default() };
+    for place in places.values() {
+        expected.read += 1;
+        match place {
+            Place::Counted => expected.counted += 1,
+            Place::Running => expected.running += 1,
+            Place::Duplicate => expected.duplicate += 1,
+            Place::DeadLetter(reason) => *expected.dead_lettered.of(*reason) += 1,
+        }
+    }
+    if told != expected || told.late + told.backfilled > told.counted {
+        return Err(format!("the ledger is told {told:?}, but it is {expected:?}"));
+    }
+    Ok(())
 }
 
 /// The tables say what the counted records come to.

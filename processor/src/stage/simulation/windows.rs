@@ -8,10 +8,15 @@ use super::{
     site::{Ending, Site},
     truth,
 };
-use crate::window::{Checkpoint, Moment, Windows};
+use crate::{
+    ledger::Tally,
+    window::{Checkpoint, Moment, Windows},
+};
 use arrow::array::RecordBatch;
+use millrace_log::NextOffset;
 use millrace_schemas::{
     AggregateRow,
+    ledger::{Entry, Minute},
     partial::{self, Header},
     progress::{Progress, VERSION},
 };
@@ -26,6 +31,7 @@ struct Held {
     aggregates_end: i64,
     rows_end: Option<i64>,
     epoch: u64,
+    tally: Tally,
 }
 
 struct Stalled {
@@ -118,7 +124,14 @@ fn take_frames(site: &Site<'_>, partition: i32, held: &mut Held, frames: usize) 
         held.position = offset + 1;
         count += 1;
         if let Some((header, states)) = decode(site, frame) {
-            held.windows.apply(offset, &header, states.as_ref()).expect("it applies");
+            let lateness = held.windows.apply(offset, &header, states.as_ref()).expect("it applies");
+            held.tally.reach(NextOffset::after(offset));
+            for (workspace, late) in lateness {
+                let arrived = header.oldest_arrival.unwrap_or(site.now);
+                let counts = held.tally.row(Some(workspace), Minute::of(arrived));
+                counts.late += late.held;
+                counts.backfilled += late.left;
+            }
         }
     }
     count
@@ -158,7 +171,7 @@ fn tell_row(site: &mut Site<'_>, row: &AggregateRow) {
     }
 }
 
-fn transaction(site: &Site<'_>, partition: i32, held: &Held, rows: &[AggregateRow]) -> Transaction {
+fn transaction(site: &Site<'_>, partition: i32, held: &mut Held, rows: &[AggregateRow]) -> Transaction {
     let position = held.windows.position();
     let ahead = i64::from(site.has(Fault::WindowsOffsetAhead));
     let mut checkpoint = held.windows.checkpoint(held.aggregates_end);
@@ -180,7 +193,9 @@ fn transaction(site: &Site<'_>, partition: i32, held: &Held, rows: &[AggregateRo
         sources,
     };
     let encoded = |row| (partition, serde_json::to_vec(row).expect("plain data"));
+    let told = held.tally.take().into_iter().map(|span| Entry::Windows(span.of("partials", partition)));
     Transaction {
+        told: told.collect(),
         rows: rows.iter().map(encoded).collect(),
         progress: vec![(partition, serde_json::to_vec(&progress).expect("plain data"))],
         partials_offsets: BTreeMap::from([(partition, (position + ahead, checkpoint.encode()))]),
@@ -203,8 +218,9 @@ fn restore(site: &mut Site<'_>, partition: i32, epoch: u64) -> Held {
         restore_states(site, partition, &checkpoint, &mut windows);
         restore_rows(site, partition, &checkpoint, &mut windows);
     }
+    let tally = Tally::new(NextOffset::exclusive(next));
     site.tell(format_args!("  partials partition {partition} from {next}, {} windows held", windows.slots()));
-    Held { windows, position: next, committed: next, aggregates_end, rows_end: None, epoch }
+    Held { windows, position: next, committed: next, aggregates_end, rows_end: None, epoch, tally }
 }
 
 fn restore_states(site: &Site<'_>, partition: i32, checkpoint: &Checkpoint, windows: &mut Windows) {
