@@ -17,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest wait for a record: how late a shutdown may be noticed.
 const POLL_MAX: Duration = Duration::from_millis(100);
+/// After an outage a broker may know this member under an older session, and put it out once or twice; who is put out as
+/// many times, each within [`FENCED_WITHIN`] of the last, has a namesake.
+const FENCED_MAX: u32 = 5;
+const FENCED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What becomes of a step that did not succeed.
 #[derive(Debug)]
@@ -74,8 +78,14 @@ pub trait Worker {
 
 /// Runs until `shutdown` or an error that no retry helps.
 pub fn drive<W: Worker>(worker: W, member: Member, shutdown: &CancellationToken) -> Result<(), W::Error> {
-    let mut driver =
-        Driver { worker, member, assigned: Vec::new(), starting: false, outage: Outage::default() };
+    let mut driver = Driver {
+        worker,
+        member,
+        assigned: Vec::new(),
+        starting: false,
+        outage: Outage::default(),
+        fenced: None,
+    };
     while !shutdown.is_cancelled() {
         driver.advance(Instant::now())?;
         driver.listen(Instant::now())?;
@@ -94,6 +104,8 @@ struct Driver<W> {
     /// The assignment has not begun to be read.
     starting: bool,
     outage: Outage,
+    /// How often in a row it was put out of the group, and when last.
+    fenced: Option<(u32, Instant)>,
 }
 
 impl<W: Worker> Driver<W> {
@@ -138,7 +150,11 @@ impl<W: Worker> Driver<W> {
     fn listen(&mut self, now: Instant) -> Result<(), W::Error> {
         let patience = if self.starting { POLL_MAX } else { self.worker.patience(now) };
         let timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
-        match self.member.next(timeout)? {
+        let event = match self.member.next(timeout) {
+            Err(error) if error.is_fenced() => return self.put_out(error, now),
+            event => event?,
+        };
+        match event {
             Event::Record(message) => self.worker.take(&message)?,
             Event::Assigned(partitions) => {
                 self.worker.give_up();
@@ -156,6 +172,23 @@ impl<W: Worker> Driver<W> {
             Event::Nothing => {}
         }
         Ok(())
+    }
+
+    /// Begins again as a new member of the same name, unless it is clear that another one has it.
+    fn put_out(&mut self, error: member::Error, now: Instant) -> Result<(), W::Error> {
+        let times = self.fenced.map_or(1, |(times, last)| {
+            if now.saturating_duration_since(last) < FENCED_WITHIN { times + 1 } else { 1 }
+        });
+        if times >= FENCED_MAX {
+            return Err(error.into());
+        }
+        self.fenced = Some((times, now));
+        tracing::warn!(role = W::ROLE, error = %Chain(&error), times, "put out of the group; joining again");
+        self.worker.give_up();
+        self.assigned.clear();
+        self.starting = false;
+        std::thread::sleep(POLL_MAX * times);
+        Ok(self.member.rejoin()?)
     }
 
     fn failed(&mut self, error: &W::Error, now: Instant) {

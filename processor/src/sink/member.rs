@@ -8,7 +8,7 @@
 use crate::stage::group::{Group, Place};
 use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
-    ClientContext, TopicPartitionList,
+    ClientConfig, ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
@@ -40,6 +40,13 @@ pub struct Error {
     source: Box<KafkaError>,
 }
 
+impl Error {
+    /// Another member has the name. After a broker's outage that can be what it remembers of this one.
+    pub fn is_fenced(&self) -> bool {
+        self.source.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId)
+    }
+}
+
 pub enum Event<'a> {
     Record(BorrowedMessage<'a>),
     /// All partitions that this member has now, none of which is read before [`Member::assign`].
@@ -62,6 +69,7 @@ pub struct Bounds {
 }
 
 pub struct Member {
+    config: ClientConfig,
     consumer: BaseConsumer<Callbacks>,
     topic: String,
     group: String,
@@ -74,14 +82,9 @@ impl Member {
     /// Joins the installation's group for `role` as the member `instance`, which takes its own partitions back at once
     /// when it was restarted.
     pub fn join(log: &LogSettings, role: &str, instance: &str, topic: &str) -> Result<Self, Error> {
-        let failed = |source: KafkaError| Error {
-            doing: "joining the group that reads",
-            topic: topic.to_owned(),
-            source: source.into(),
-        };
         let place = Place { process: log.name(&format!("{role}-{instance}")), worker: None };
-        let consumer: BaseConsumer<Callbacks> = log
-            .consumer(role)
+        let mut config = log.consumer(role);
+        config
             .set("group.instance.id", place.instance())
             .set("partition.assignment.strategy", "range")
             // A killed member's partitions go to others after this.
@@ -89,12 +92,16 @@ impl Member {
             .set("heartbeat.interval.ms", "500")
             .set("enable.partition.eof", "true")
             .set("statistics.interval.ms", "5000")
-            .set("queued.max.messages.kbytes", "32768")
-            .create_with_context(Callbacks::default())
-            .map_err(failed)?;
-        consumer.subscribe(&[topic]).map_err(failed)?;
+            .set("queued.max.messages.kbytes", "32768");
+        let consumer = subscribe(&config, topic)?;
         let (topic, group) = (topic.to_owned(), log.name(role));
-        Ok(Self { consumer, topic, group, place, told: Cell::new(None) })
+        Ok(Self { config, consumer, topic, group, place, told: Cell::new(None) })
+    }
+
+    /// Joins again, with nothing of what it had: a client that was put out stays out.
+    pub fn rejoin(&mut self) -> Result<(), Error> {
+        self.consumer = subscribe(&self.config, &self.topic)?;
+        Ok(())
     }
 
     pub fn topic(&self) -> &str {
@@ -223,6 +230,17 @@ impl Member {
             tracing::debug!(topic = self.topic, %error, "the group was not told the progress");
         }
     }
+}
+
+fn subscribe(config: &ClientConfig, topic: &str) -> Result<BaseConsumer<Callbacks>, Error> {
+    let failed = |source: KafkaError| Error {
+        doing: "joining the group that reads",
+        topic: topic.to_owned(),
+        source: source.into(),
+    };
+    let consumer = config.create_with_context(Callbacks::default()).map_err(failed)?;
+    Consumer::subscribe(&consumer, &[topic]).map_err(failed)?;
+    Ok(consumer)
 }
 
 impl Drop for Member {
