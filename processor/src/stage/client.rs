@@ -31,7 +31,8 @@ use std::{
 const SESSION_TIMEOUT_MS: &str = "10000";
 /// How soon members see that the group is being shared out anew.
 const HEARTBEAT_INTERVAL_MS: &str = "500";
-const TRANSACTION_TIMEOUT_MS: &str = "30000";
+/// Nobody reads past the open transaction of one that was killed: no longer than its session, then.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dead letter may be as large as the dead-letter topic allows.
 const MESSAGE_BYTES_MAX: &str = "8388608";
 /// Fetched ahead per consumer.
@@ -75,10 +76,10 @@ impl Client {
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
         let producer: BaseProducer<Delivered> = log
-            .producer(REQUEST_TIMEOUT)
+            .producer(TRANSACTION_TIMEOUT)
             .set("transactional.id", place.instance())
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
