@@ -65,7 +65,7 @@ async fn finish(
     let count = rebuilt.report.differences();
     let wanted = settings.apply && count > 0 && (settings.yes || agreed(count, shutdown).await?);
     let applied = match wanted {
-        true => Some(rebuilt.apply().await.map_err(boxed)?),
+        true => Some(rebuilt.apply(settings.fewer()).await.map_err(boxed)?),
         false => None,
     };
     match (settings.json, applied) {

@@ -24,6 +24,7 @@ pub use error::Error;
 pub use report::{Comparison, Largest, Report, RowName};
 pub use span::{Span, SpanError};
 pub use tables::Applied;
+pub use tables::Fewer;
 
 use crate::{
     archive::{Location, Shelf},
@@ -133,8 +134,8 @@ pub async fn rebuild(
 
 impl Rebuilt {
     /// Replaces, adds and removes the rows that differ, all or none. Refuses if one is not any more what it was.
-    pub async fn apply(&self) -> Result<Applied, Error> {
-        self.shadows.apply(&self.aggregates).await
+    pub async fn apply(&self, fewer: Fewer) -> Result<Applied, Error> {
+        self.shadows.apply(&self.aggregates, fewer).await
     }
 
     /// Removes the tables of the rebuild.

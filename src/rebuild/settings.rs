@@ -3,7 +3,7 @@
 use millrace_log::LogSettings;
 use millrace_processor::{
     archive::{Location, LocationError},
-    rebuild::{Settings as Plan, Span, SpanError},
+    rebuild::{Fewer, Settings as Plan, Span, SpanError},
     settings::{AdmissionSettings, Span as Duration},
 };
 use millrace_schemas::{EventTime, WorkspaceId};
@@ -30,6 +30,9 @@ pub struct Settings {
     /// Don't ask
     #[arg(long, requires = "apply")]
     pub yes: bool,
+    /// Also rows that would have fewer records than are stored, or none: what archive and log have lost looks so
+    #[arg(long, requires = "apply")]
+    pub allow_fewer: bool,
     /// Print each difference as a line of JSON, and the report as the last line
     #[arg(long)]
     pub json: bool,
@@ -66,6 +69,12 @@ pub struct Archive {
 #[derive(Debug, thiserror::Error)]
 #[error("--archive-url")]
 pub struct ArchiveError(#[source] LocationError);
+
+impl Settings {
+    pub fn fewer(&self) -> Fewer {
+        if self.allow_fewer { Fewer::Allowed } else { Fewer::Refused }
+    }
+}
 
 impl Archive {
     pub fn location(&self) -> Result<Option<Location>, ArchiveError> {

@@ -208,6 +208,12 @@ impl Job {
         if trimmed && self.books.minutes.rows.is_empty() {
             self.books.findings.add(Check::NothingExact, || "all partitions".to_owned());
         }
+        if checked.ledger_rows == 0 && !self.books.minutes.rows.is_empty() {
+            self.books.findings.add(Check::NothingExact, || "the ledger".to_owned());
+        }
+        if checked.window_sums == 0 && self.books.minutes.total().counted > 0 {
+            self.books.findings.add(Check::NothingExact, || "the rows of 5 s".to_owned());
+        }
         Ok(())
     }
 

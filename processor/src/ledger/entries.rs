@@ -133,11 +133,15 @@ impl Plan {
         let kind = match (from.cmp(&expected.get()), to > expected.get()) {
             (std::cmp::Ordering::Equal, _) => return true,
             // It only says where a stage is.
-            _ if from == to => return false,
+            (std::cmp::Ordering::Less, _) if from == to => return false,
             (std::cmp::Ordering::Greater, _) => FaultKind::Gap,
             (std::cmp::Ordering::Less, true) => FaultKind::Torn,
             (std::cmp::Ordering::Less, false) => FaultKind::Reread,
         };
+        if to > expected.get() {
+            // What came until then is not wholly told.
+            position.since = position.since.max(Some(arrived.unwrap_or(now)));
+        }
         self.faults.push(Fault { reader: reader.clone(), expected, from, to, kind });
         kind == FaultKind::Gap
     }

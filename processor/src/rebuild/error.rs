@@ -24,6 +24,10 @@ pub enum Error {
         "{rows} rows of {window} have changed since they were compared (late records came, or another rebuild was applied): nothing was replaced, run it again"
     )]
     Changed { rows: i64, window: Window },
+    #[error(
+        "{rows} rows of {window} would have fewer records than are stored: archive or log may lack some (`millrace audit` tells); nothing was replaced, --allow-fewer does it all the same"
+    )]
+    Fewer { rows: i64, window: Window },
     #[error(transparent)]
     Log(#[from] StageError),
     #[error(transparent)]

@@ -56,7 +56,7 @@ impl Shadows {
         for window in Window::ALL {
             for tables in [&shadows.rebuilt, &shadows.stored] {
                 let (name, live) = (tables.name(window), Tables::Live.name(window));
-                let sql = format!("CREATE UNLOGGED TABLE {name} (LIKE {live} INCLUDING INDEXES)");
+                let sql = format!("CREATE TABLE {name} (LIKE {live} INCLUDING INDEXES)");
                 shadows.execute("making the tables of the rebuild", sql).await?;
             }
         }
@@ -149,7 +149,8 @@ impl Shadows {
     }
 
     /// Puts the changes in the place of the stored rows: all of them, or none if a row is not what it was.
-    pub(super) async fn apply(&self, topic: &str) -> Result<Applied, Error> {
+    /// Rows that get fewer records, or go, are refused unless they are `allowed`.
+    pub(super) async fn apply(&self, topic: &str, fewer: Fewer) -> Result<Applied, Error> {
         let doing = "replacing the stored rows";
         let mut transaction = self.pool.begin().await.map_err(Error::database(doing))?;
         sqlx::query(LOCK_SINK)
@@ -161,6 +162,9 @@ impl Shadows {
         let mut applied = Applied::default();
         for window in Window::ALL {
             self.refuse_changed(&mut transaction, window).await?;
+            if fewer == Fewer::Refused {
+                self.refuse_fewer(&mut transaction, window).await?;
+            }
             let replaced = self.replace(&mut transaction, window).await.map_err(Error::database(doing))?;
             applied.written += replaced.written;
             applied.removed += replaced.removed;
@@ -185,6 +189,25 @@ impl Shadows {
             .await
             .map_err(Error::database("looking for rows that have changed"))?;
         if rows == 0 { Ok(()) } else { Err(Error::Changed { rows, window }) }
+    }
+
+    /// What the archive or the log has lost looks like records that never were.
+    async fn refuse_fewer(&self, connection: &mut PgConnection, window: Window) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT count(*) FROM {} AS c JOIN {} AS t
+                 ON t.workspace_id = c.workspace_id AND t.window_start = c.window_start
+                 AND t.service_id = c.service_id AND t.window_start >= $1 AND t.window_start < $2
+             WHERE c.query_count < t.query_count",
+            self.rebuilt.name(window),
+            Tables::Live.name(window)
+        );
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(DateTime::<Utc>::from(self.span.from()))
+            .bind(DateTime::<Utc>::from(self.span.to()))
+            .fetch_one(connection)
+            .await
+            .map_err(Error::database("looking for rows that would have fewer records"))?;
+        if rows == 0 { Ok(()) } else { Err(Error::Fewer { rows, window }) }
     }
 
     async fn replace(&self, connection: &mut PgConnection, window: Window) -> Result<Applied, sqlx::Error> {
@@ -218,6 +241,13 @@ impl Shadows {
         let sql = format!("DROP TABLE IF EXISTS {}", names.as_flattened().join(", "));
         self.execute("removing the tables of the rebuild", sql).await
     }
+}
+
+/// Whether a rebuilt row may have fewer records than the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fewer {
+    Allowed,
+    Refused,
 }
 
 /// Its name holds the time at which its rebuild began.

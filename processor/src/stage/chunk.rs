@@ -67,6 +67,8 @@ pub(super) struct Source {
     told: Option<bool>,
     changed: bool,
     tally: Tally,
+    /// Where it goes on: also of a partition to which nothing comes the ledger knows how far it is.
+    begun: Option<Span>,
 }
 
 impl Source {
@@ -81,6 +83,7 @@ impl Source {
             told: None,
             changed: false,
             tally: Tally::new(next),
+            begun: None,
         }
     }
 
@@ -99,11 +102,12 @@ impl Source {
         self.next = next;
         self.changed = false;
         self.tally = Tally::new(next.max(low));
+        self.begun = (next > NextOffset::START).then(|| Span::empty(next.max(low), None));
     }
 
     /// What became of the records since it was asked last.
     pub(super) fn tallied(&mut self) -> Vec<Span> {
-        self.tally.take()
+        self.begun.take().into_iter().chain(self.tally.take()).collect()
     }
 
     /// Judges one record and adds it to `raw` if it counts.

@@ -16,7 +16,7 @@ impl LedgerMeters {
                 registry,
                 IntGauge::new(
                     "millrace_ledger_unbalanced_minutes",
-                    "Minutes of workspaces in the last hour that are processed and do not balance",
+                    "Minutes of workspaces in the last 24 hours that are processed and do not balance",
                 )?,
             )?,
             newest_balanced: add(

@@ -55,7 +55,7 @@ const HEALTH: &str = "WITH minutes AS (
          FROM ledger WHERE minute >= $1 AND minute < $2 GROUP BY minute)
      SELECT coalesce(sum(unbalanced), 0)::bigint AS unbalanced,
          max(minute) FILTER (WHERE unbalanced = 0) AS newest_balanced FROM minutes";
-const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 pub async fn page(connection: &mut PgConnection, selection: &Selection) -> Result<Page, sqlx::Error> {
     let Selection { workspace, from, to, rows_max } = *selection;
@@ -96,13 +96,13 @@ pub async fn positions(
     Ok(found.into_iter().map(position).collect())
 }
 
-/// Of the hour before `now`.
+/// Of the day before `now`: what was lost in an outage must be seen when it is over.
 pub async fn health(
     connection: &mut PgConnection,
     standing: &Standing,
     now: EventTime,
 ) -> Result<Health, sqlx::Error> {
-    let begin = now.saturating_sub(HOUR).max(standing.since.unwrap_or(EventTime(i64::MIN)));
+    let begin = now.saturating_sub(DAY).max(standing.since.unwrap_or(EventTime(i64::MIN)));
     // The minute that `through` lies in is not processed.
     let end = standing.through.map_or(begin, |through| Minute::of(through).start());
     let (unbalanced, newest): (i64, Option<DateTime<Utc>>) = sqlx::query_as(HEALTH)

@@ -50,6 +50,8 @@ fn a_range_that_is_missing_comes_twice_or_overlaps_is_told() {
     assert_eq!(summary(&Plan::of(&[combine(9, 12)], at(5), NOW)), (3, 12, vec![FaultKind::Gap]));
     assert_eq!(summary(&Plan::of(&[combine(2, 5)], at(5), NOW)), (0, 5, vec![FaultKind::Reread]));
     assert_eq!(summary(&Plan::of(&[combine(2, 7)], at(5), NOW)), (0, 7, vec![FaultKind::Torn]));
+    let jump = Entry::Combine(Span::empty(NextOffset::exclusive(9), None).of("metrics", 3));
+    assert_eq!(summary(&Plan::of(&[jump], at(5), NOW)), (0, 9, vec![FaultKind::Gap]));
     let twice = Plan::of(&[combine(5, 8), combine(5, 8), combine(8, 9)], at(5), NOW);
     assert_eq!(summary(&twice), (4, 9, vec![FaultKind::Reread]));
 }
