@@ -100,6 +100,7 @@ impl Member {
 
     /// Joins again, with nothing of what it had: a client that was put out stays out.
     pub fn rejoin(&mut self) -> Result<(), Error> {
+        self.let_go();
         self.consumer = subscribe(&self.config, &self.topic)?;
         Ok(())
     }
@@ -232,6 +233,16 @@ impl Member {
     }
 }
 
+impl Member {
+    /// The consumer's own drop waits until the partitions are given up, so a late answer must be given now.
+    fn let_go(&self) {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+        if let Err(error) = self.give_up() {
+            tracing::warn!(topic = self.topic, %error, "could not give up the partitions");
+        }
+    }
+}
+
 fn subscribe(config: &ClientConfig, topic: &str) -> Result<BaseConsumer<Callbacks>, Error> {
     let failed = |source: KafkaError| Error {
         doing: "joining the group that reads",
@@ -244,12 +255,8 @@ fn subscribe(config: &ClientConfig, topic: &str) -> Result<BaseConsumer<Callback
 }
 
 impl Drop for Member {
-    /// The consumer's own drop waits until the partitions are given up, so a late answer must be given now.
     fn drop(&mut self) {
-        self.consumer.context().closing.store(true, Ordering::Relaxed);
-        if let Err(error) = self.give_up() {
-            tracing::warn!(topic = self.topic, %error, "could not give up the partitions");
-        }
+        self.let_go();
     }
 }
 

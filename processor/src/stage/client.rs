@@ -221,9 +221,14 @@ impl Client {
     }
 
     fn ask_committed(&self, list: TopicPartitionList) -> Result<TopicPartitionList, StageError> {
-        self.consumer
-            .committed_offsets(list, REQUEST_TIMEOUT)
-            .map_err(StageError::kafka("asking for the committed offsets"))
+        let what = "asking for the committed offsets";
+        let committed =
+            self.consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
+        // An offset that can't be told must not be taken for none: that would read the log from its start.
+        let told: Result<(), KafkaError> =
+            committed.elements().iter().try_for_each(|element| element.error());
+        told.map_err(StageError::kafka(what))?;
+        Ok(committed)
     }
 
     /// The first offset of a partition that retention has left.

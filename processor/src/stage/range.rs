@@ -98,12 +98,23 @@ pub(crate) fn scan<E: From<StageError>>(
                     break;
                 }
             }
-            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break,
+            Some(Ok(_)) => break,
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                require_end(&consumer, range)?;
+                break;
+            }
             Some(Err(source)) => return Err(trouble(source).into()),
             None => return Err(trouble(KafkaError::NoMessageReceived).into()),
         }
     }
     Ok(read)
+}
+
+/// A broker that has just become the leader can know of less than there is: a part must not be taken for the whole.
+fn require_end(consumer: &BaseConsumer<Quiet>, range: Range<'_>) -> Result<(), StageError> {
+    let bounds = consumer.fetch_watermarks(range.topic, range.partition, REQUEST_TIMEOUT);
+    let (_, end) = bounds.map_err(trouble)?;
+    if end < range.to.get() { Err(trouble(KafkaError::PartitionEOF(range.partition))) } else { Ok(()) }
 }
 
 fn trouble(source: KafkaError) -> StageError {
