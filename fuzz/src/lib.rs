@@ -4,6 +4,12 @@
 
 #![allow(dead_code, reason = "only the decoders are called")]
 
+/// The offset is used by the name of its crate, whose Kafka client is C.
+extern crate self as millrace_log;
+
+mod offset;
+pub use offset::NextOffset;
+
 pub mod admission {
     //! Of the admission, what a record's reader names.
     mod identity;
@@ -17,6 +23,11 @@ pub mod archive {
 pub mod frame {
     //! Of a frame, its Arrow part.
     pub mod states;
+}
+pub mod ledger {
+    //! Of the ledger, what a manifest has of it.
+    mod tally;
+    pub use tally::Span;
 }
 pub mod record;
 pub mod replay {
