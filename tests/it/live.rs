@@ -2,7 +2,7 @@
 //! another's.
 
 use crate::harness::{
-    ADMIN_KEY, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, WORKSPACE_KEY, metric,
+    ADMIN_KEY, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, WORKSPACE_KEY, metric, until,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
@@ -55,6 +55,12 @@ async fn bare_records_by_default() -> Result<()> {
     let up = installation.start("up", &[]).await?;
     let api = up.api(WORKSPACE_KEY);
     api.ingest_all(&[metric("select 'before the socket'")]).await?;
+    until("the feed has passed it", PATIENCE, async || {
+        let recent = api.get(&format!("/api/v1/workspaces/{DEVELOPMENT_WORKSPACE}/metrics")).await?;
+        ensure!(recent["count"] == 1, "{recent}");
+        Ok(())
+    })
+    .await?;
     let mut socket = open(&up, DEVELOPMENT_WORKSPACE, "", WORKSPACE_KEY).await?;
 
     let mut record = metric("select 'live'");
