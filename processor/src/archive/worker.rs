@@ -19,7 +19,10 @@ use crate::{
         member::{Bounds, Member},
         outage::Chain,
     },
-    stage::settled::{Stretch, dead_letters},
+    stage::{
+        positions::SOON,
+        settled::{Stretch, dead_letters},
+    },
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use millrace_log::{LogSettings, NextOffset, Publisher};
@@ -270,6 +273,7 @@ impl Worker for Archive {
                     let dead = dead_letters(
                         &self.log,
                         Stretch { partition, from, to: next },
+                        SOON,
                         self.blocking.shutdown(),
                     );
                     let dead = dead.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;

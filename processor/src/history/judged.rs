@@ -7,6 +7,7 @@ use crate::{
         StageError,
         chunk::Record,
         combine::read_record,
+        positions::IN_THE_END,
         range::{Range, scan},
         settled::{Stretch, dead_letters},
     },
@@ -57,7 +58,7 @@ impl History {
         let Stretch { partition, from, to } = stretch;
         let restored_from = Admission::restore_from(from, &self.admission);
         let before = Stretch { partition, from: restored_from, to: from };
-        let dead = dead_letters(&self.log, before, &self.shutdown)?;
+        let dead = dead_letters(&self.log, before, IN_THE_END, &self.shutdown)?;
         let mut admission = Admission::new(&self.admission);
         let mut judge = |batch: &mut Vec<Record>| {
             known.learn(self, &*batch)?;

@@ -1,6 +1,7 @@
 //! Windows: partial states → rows of the `aggregates` topic, in transactions with the partials offsets. The shell around
 //! [`crate::window`]: it polls, restores partitions, and writes what the core says.
 
+mod reader;
 mod restoring;
 mod told;
 
@@ -31,9 +32,10 @@ use rdkafka::{
     Message, TopicPartitionList, error::KafkaError, message::BorrowedMessage, producer::BaseRecord,
     topic_partition_list::TopicPartitionListElem,
 };
-use restoring::{Committed, Restoring};
+use restoring::Restoring;
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -203,14 +205,8 @@ impl Worker<'_> {
     fn follow_assignment(&mut self) -> Result<(), StageError> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
-                let committed = partitions.into_iter().map(|p| Ok((p, self.client.committed(p)?)));
-                let committed: Vec<_> = committed.collect::<Result<_, StageError>>()?;
-                let positions: Vec<_> = committed.iter().map(|(p, (next, _))| (*p, *next)).collect();
-                self.client.take_on(&positions)?;
-                for (partition, (next, metadata)) in committed {
-                    let low = self.client.low(partition)?;
-                    self.restore(Committed { partition, next, low, metadata });
-                }
+                self.client.take_on(&partitions)?;
+                partitions.into_iter().for_each(|partition| self.restore(partition));
                 Ok(())
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -222,22 +218,24 @@ impl Worker<'_> {
         }
     }
 
-    fn restore(&mut self, committed: Committed) {
+    fn restore(&mut self, partition: i32) {
         let restoring = Restoring {
             components: self.components.clone(),
             settings: self.settings.clone(),
             channel: self.channel.clone(),
             topic: self.client.topic.clone(),
             aggregates: self.aggregates.clone(),
+            positions: Arc::clone(&self.client.positions),
         };
-        self.restorer.add(committed.partition, Box::new(move |stop| restoring.run(&committed, stop)));
+        self.restorer.add(partition, Box::new(move |stop| restoring.run(partition, stop)));
     }
 
     /// Begins to read a partition whose windows are whole.
     fn begin_restored(&mut self) -> Result<(), StageError> {
         let Some((number, partition)) = self.restorer.next()? else { return Ok(()) };
+        let next = NextOffset::exclusive(partition.committed);
         self.partitions.insert(number, partition);
-        self.client.begin(number)
+        self.client.begin(number, next)
     }
 
     /// Writes what is due, of all partitions in one transaction with their offsets.
