@@ -51,6 +51,7 @@ impl Restoring {
             restore_rows(&reader, Range { from, ..aggregates }, &mut windows)?;
         }
         Ok(Partition {
+            watermark: windows.watermark().current(),
             windows,
             committed: next.get(),
             committed_at: Instant::now(),
