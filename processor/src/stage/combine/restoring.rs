@@ -116,7 +116,10 @@ impl Restoring {
             wait(runtime, DIRECTORY_RETRY);
         }
         let mut discarded = Raw::default();
-        for record in records.drain(..) {
+        for mut record in records.drain(..) {
+            if let Ok((identity, _)) = &record.parsed {
+                record.append_time = identity.admitted_at(record.append_time);
+            }
             source.take(&record, known, &mut discarded, EventTime(i64::MIN));
         }
         Ok(())
