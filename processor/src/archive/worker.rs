@@ -47,8 +47,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the start of an assignment or a sweep may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 const DIRECTORY_LIMIT: Duration = Duration::from_secs(10);
-/// How long the last chunks may take, all together.
-const FINISH_LIMIT: Duration = Duration::from_secs(10);
+/// How long the ledger may take to hear of what was archived.
+const LEDGER_LIMIT: Duration = Duration::from_secs(5);
 /// Partitions looked up in the store at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 
@@ -174,7 +174,8 @@ impl Archive {
             entries.extend(spans.map(|span| (*number, Entry::Archive(span.of(topic, *number)).write())));
         }
         if !entries.is_empty() {
-            self.ledger.publish(&entries).map_err(|error| failure(Error::Ledger(error)))?;
+            let told = self.ledger.publish_within(self.blocking.left(LEDGER_LIMIT), &entries);
+            told.map_err(|error| failure(Error::Ledger(error)))?;
             self.state.partitions.values_mut().for_each(|partition| partition.untold.clear());
         }
         Ok(())
@@ -350,7 +351,6 @@ impl Worker for Archive {
     }
 
     fn finish(&mut self, member: &Member) {
-        let deadline = Instant::now() + FINISH_LIMIT;
         if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(Instant::now()) {
             tracing::debug!(error = %Chain(&error), "the last records are archived after the next start");
         }
@@ -363,8 +363,8 @@ impl Worker for Archive {
         let numbers: Vec<i32> =
             partitions.iter().filter(|(_, partition)| !partition.chunk.is_empty()).map(|(n, _)| *n).collect();
         for number in numbers {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, left) {
+            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, WRITE_LIMIT)
+            {
                 tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
                 return;
             }

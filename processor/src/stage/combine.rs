@@ -89,14 +89,11 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         runtime,
         client: &client,
     };
-    while !components.shutdown.is_cancelled() {
-        worker.begin_restored()?;
-        let messages = worker.poll()?;
-        worker.process(messages)?;
-        client.watch()?;
+    let ended = worker.work();
+    if components.shutdown.is_cancelled() {
+        client.leave_to_others();
     }
-    client.leave_to_others();
-    Ok(())
+    ended
 }
 
 struct Worker<'a> {
@@ -115,6 +112,16 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
+    fn work(&mut self) -> Result<(), StageError> {
+        while !self.components.shutdown.is_cancelled() {
+            self.begin_restored()?;
+            let messages = self.poll()?;
+            self.process(messages)?;
+            self.client.watch()?;
+        }
+        Ok(())
+    }
+
     /// The messages of one chunk: until it is large enough, or the commit interval has passed since the first.
     fn poll(&mut self) -> Result<Vec<BorrowedMessage<'a>>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
