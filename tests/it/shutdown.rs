@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::time::Duration;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 /// From the signal to the end.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -39,13 +40,14 @@ async fn ends_cleanly_and_loses_nothing_acknowledged() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ends_in_time_though_log_and_store_are_away() -> Result<()> {
+async fn ends_in_time_though_log_and_store_are_away_and_a_client_hangs() -> Result<()> {
     let mut installation = Installation::embedded().await?;
     let up = at_work(&installation).await?;
     let embedded = installation.embedded.as_mut().context("it is embedded")?;
     embedded.stop_store().await?;
     embedded.stop_broker().await?;
     let api = up.api(ADMIN_KEY);
+    let _hangs = begin_a_request(&up).await?;
     let end = async {
         up.signal(Signal::Terminate)?;
         up.ended(END_WITHIN).await
@@ -89,6 +91,18 @@ async fn ends_in_time_though_the_database_hangs_and_loses_nothing() -> Result<()
     // And the one of `at_work`.
     ensure!(usize::try_from(counted)? == sent.times.len() + 1, "{counted} of {} + 1", sent.times.len());
     Ok(())
+}
+
+/// Of which the rest never comes.
+async fn begin_a_request(up: &Process) -> Result<TcpStream> {
+    let url = up.url();
+    let mut client = TcpStream::connect(url.trim_start_matches("http://")).await?;
+    let head = format!(
+        "POST /api/v1/metrics/ingest HTTP/1.1\r\nHost: {url}\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{\"metrics\":["
+    );
+    client.write_all(head.as_bytes()).await?;
+    Ok(client)
 }
 
 async fn at_work(installation: &Installation) -> Result<Process> {
