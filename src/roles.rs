@@ -2,6 +2,7 @@
 //! services, and ends them so that nothing acknowledged is lost.
 
 mod banner;
+mod deadline;
 mod embedded;
 mod plan;
 mod running;
@@ -16,6 +17,7 @@ use crate::{
     replay::edge::{Edge, EdgeError},
 };
 use banner::Banner;
+use deadline::Deadline;
 use embedded::Embedded;
 use millrace_tenancy::{ADMIN_KEY, Directory, WORKSPACE};
 use prometheus::Registry;
@@ -92,7 +94,8 @@ pub async fn run(mut plan: Plan, shutdown: CancellationToken) -> Result<(), Erro
     if let Some(meters) = embedded.meters() {
         registry.register(Box::new(meters))?;
     }
-    let mut services = pin!(run_services(plan, registry, listener, stop.clone()));
+    let deadline = Deadline::default();
+    let mut services = pin!(run_services(plan, registry, listener, (&stop, &deadline)));
     let result = tokio::select! {
         result = &mut services => result,
         ended = embedded.ended() => {
@@ -100,7 +103,10 @@ pub async fn run(mut plan: Plan, shutdown: CancellationToken) -> Result<(), Erro
             first(Err(ended), services.await)
         }
     };
-    let closed = embedded.close().await;
+    let closed = deadline.within(deadline::ALL, embedded.close()).await.unwrap_or_else(|| {
+        tracing::warn!("the embedded services were cut off; their next start takes a little longer");
+        Ok(())
+    });
     tracing::info!("ended");
     first(result, closed)
 }
@@ -121,12 +127,12 @@ async fn run_services(
     plan: Plan,
     registry: Registry,
     listener: TcpListener,
-    stop: CancellationToken,
+    (stop, deadline): (&CancellationToken, &Deadline),
 ) -> Result<(), Error> {
     let shared = share(plan, registry).await?;
     let mut server = Server::start(listener, Arc::clone(&shared.ops))?;
     let prepared = tokio::select! {
-        prepared = startup::prepare(&shared, &stop) => prepared?,
+        prepared = startup::prepare(&shared, stop) => prepared?,
         ended = server.ended() => return Err(ended.into()),
     };
     if !prepared {
@@ -136,7 +142,7 @@ async fn run_services(
     server.open(running.router());
     shared.ops.set_phase(Phase::CatchingUp);
     announce(&shared, &server)?;
-    let demo = start_demo(&shared, &server, &stop)?;
+    let demo = start_demo(&shared, &server, stop)?;
     let result = tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = server.ended() => Err(ended.into()),
@@ -147,7 +153,7 @@ async fn run_services(
     }
     shared.ops.set_phase(Phase::Stopping);
     drop(demo);
-    first(result, running.close(server).await)
+    first(result, running.close(server, deadline).await)
 }
 
 /// Dropping it ends it.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// The log takes the records within this time, or it failed.
+/// The log takes the records within this time, or it failed, unless the caller has less.
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
@@ -67,15 +67,20 @@ impl Publisher {
 
     /// Appends records: those of one number to one partition, in this order.
     pub fn publish(&mut self, records: &[(i32, Vec<u8>)]) -> Result<(), Error> {
+        self.publish_within(LIMIT, records)
+    }
+
+    /// The same with a limit of the caller's.
+    pub fn publish_within(&mut self, limit: Duration, records: &[(i32, Vec<u8>)]) -> Result<(), Error> {
         let (producer, partitions) = match self.producer.take() {
             Some(connected) => connected,
-            None => self.connect()?,
+            None => self.connect(limit)?,
         };
         for (number, payload) in records {
             let record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(number.rem_euclid(partitions));
             producer.send(record.payload(payload)).map_err(|(source, _)| self.failed(source))?;
         }
-        producer.flush(LIMIT).map_err(|source| self.failed(source))?;
+        producer.flush(limit).map_err(|source| self.failed(source))?;
         let failure = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(source) = failure {
             return Err(self.failed(source));
@@ -84,11 +89,11 @@ impl Publisher {
         Ok(())
     }
 
-    fn connect(&self) -> Result<(BaseProducer<Reports>, i32), Error> {
+    fn connect(&self, limit: Duration) -> Result<(BaseProducer<Reports>, i32), Error> {
         let connect = |source| Error::Connect { topic: self.topic.clone(), source };
         let producer: BaseProducer<Reports> =
             self.config.create_with_context(Reports::default()).map_err(connect)?;
-        let metadata = producer.client().fetch_metadata(Some(&self.topic), LIMIT).map_err(connect)?;
+        let metadata = producer.client().fetch_metadata(Some(&self.topic), limit).map_err(connect)?;
         let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
         match i32::try_from(partitions) {
             Ok(partitions) if partitions > 0 => Ok((producer, partitions)),

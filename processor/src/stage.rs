@@ -4,9 +4,12 @@
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub mod combine;
+#[cfg(test)]
+mod embedded;
 mod entries;
 mod frame;
 pub mod group;
+pub(crate) mod positions;
 pub(crate) mod range;
 mod restorer;
 pub(crate) mod settled;
@@ -67,6 +70,8 @@ pub enum StageError {
     Overtaken,
     #[error("a partition has had no owner for too long: the group shares out anew")]
     Ownerless,
+    #[error("{what} of partition {partition} of {topic} can't be told: a transaction with it may be open")]
+    Unsettled { what: &'static str, topic: String, partition: i32 },
     #[error("told to stop while it read the log again")]
     Stopped,
     #[error("a stage's thread could not start")]
@@ -96,6 +101,7 @@ impl StageError {
             | Self::Directory(_)
             | Self::Overtaken
             | Self::Ownerless
+            | Self::Unsettled { .. }
             | Self::Stopped
             | Self::Fenced(_) => Reaction::Retry,
             Self::Plan(_)

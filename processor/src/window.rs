@@ -5,6 +5,9 @@
 //! open (its end is ahead), held (closed, but within the late horizon: late records make a new revision), or left (further
 //! back: late records are emitted as a delta for the stored row, at once). The age is a function of the window's end and
 //! the watermark alone, and the watermark is committed with the offsets: so a restart puts every record where it was.
+//!
+//! However many keys close at once, outputs have a limit. The watermark stops at the end of the first window of which not
+//! all keys have been emitted as final, so none has left before, and a restart finds in the rows which are still to come.
 
 mod checkpoint;
 mod reach;
@@ -39,6 +42,8 @@ pub struct Windows {
     slots: BTreeMap<SlotId, Slot>,
     /// States of windows that have left, to be emitted with the next outputs.
     deltas: Vec<(SlotId, RecordBatch)>,
+    /// Keys of late records, in deltas or slots, since the last outputs.
+    late_keys: usize,
     /// Next offset of the partials partition.
     position: i64,
 }
@@ -67,6 +72,8 @@ pub struct Moment {
     pub now: EventTime,
     /// Whether open windows that have changed are due.
     pub early: bool,
+    /// The most rows, besides those that tell of late records: [`Windows::is_full`] is their limit.
+    pub rows_max: usize,
     /// A lower bound of the offset that the next row gets in the aggregates partition.
     pub aggregates_end: i64,
 }
@@ -81,6 +88,7 @@ impl Windows {
             reach: Reach::default(),
             slots: BTreeMap::new(),
             deltas: Vec::new(),
+            late_keys: 0,
             position: 0,
         }
     }
@@ -100,10 +108,8 @@ impl Windows {
     pub fn restore_states(&mut self, offset: i64, states: &RecordBatch) -> Result<(), PlanError> {
         for (id, states) in slot::assign(states)? {
             if !self.has_left(id) {
-                let closed = self.is_closed(id);
                 let slot = self.slots.entry(id).or_insert_with(|| Slot::new(offset));
                 slot.add(offset + 1, states, false);
-                slot.closed = closed;
             }
         }
         Ok(())
@@ -134,6 +140,9 @@ impl Windows {
                     *if left { &mut late.left } else { &mut late.held } += count;
                 }
             }
+            if closed {
+                self.late_keys += states.num_rows();
+            }
             if left {
                 self.deltas.push((id, states));
             } else {
@@ -148,41 +157,53 @@ impl Windows {
         Ok(lateness)
     }
 
+    /// So many keys are late that no more frames should be applied before the next outputs, which have all of them.
+    pub fn is_full(&self, rows_max: usize) -> bool {
+        self.late_keys >= rows_max
+    }
+
     /// Moves the watermark and gives the rows that are due: windows that closed, late revisions, deltas, and, when the
-    /// moment is right, windows still open.
+    /// moment is right, windows still open. Where there are as many as the limit, more follow with the next outputs.
     pub async fn outputs(&mut self, moment: Moment) -> Result<Outputs, PlanError> {
-        self.watermark.advance(moment.now);
         for slot in self.slots.values_mut() {
             slot.compact_if_scattered(&self.plan).await?;
         }
         let mut rows = self.delta_rows().await?;
-        let mut early_left = if moment.early { self.early_rows } else { 0 };
-        let ids: Vec<SlotId> = self.emission_order();
-        for id in ids {
-            let closed = self.is_closed(id);
-            if !closed && early_left == 0 {
-                continue;
+        self.late_keys = 0;
+        loop {
+            let closed = self.closed_to_emit();
+            self.emit(&mut rows, &closed, moment).await?;
+            let is_full = rows.len() >= moment.rows_max;
+            if is_full || !self.watermark.advance(moment.now, self.first_unfinished()) {
+                break;
             }
-            let slot = self.slots.get_mut(&id).expect("listed just now");
-            let limit = if closed { usize::MAX } else { early_left };
-            let emission = slot::Emission {
-                id,
-                closed,
-                limit,
-                position: self.position,
-                aggregates_end: moment.aggregates_end,
-            };
-            let emitted = slot.emit(&self.plan, emission).await?;
-            if !closed {
-                early_left -= emitted.len().min(early_left);
-            }
-            rows.extend(emitted);
         }
-        self.evict();
         if moment.early {
+            let rows_max = moment.rows_max.min(rows.len() + self.early_rows);
+            self.emit(&mut rows, &self.open_to_emit(), Moment { rows_max, ..moment }).await?;
             self.reach.emitted(self.emitted_to());
         }
+        self.evict();
         Ok(Outputs { rows })
+    }
+
+    async fn emit(
+        &mut self,
+        rows: &mut Vec<AggregateRow>,
+        ids: &[SlotId],
+        moment: Moment,
+    ) -> Result<(), PlanError> {
+        let Moment { rows_max, aggregates_end, .. } = moment;
+        for id in ids {
+            let (limit, closed) = (rows_max.saturating_sub(rows.len()), self.is_closed(*id));
+            let slot = self.slots.get_mut(id).expect("listed just now");
+            if limit > 0 || slot.has_late() {
+                let emission =
+                    slot::Emission { id: *id, closed, limit, position: self.position, aggregates_end };
+                rows.extend(slot.emit(&self.plan, emission).await?);
+            }
+        }
+        Ok(())
     }
 
     /// What to commit with the offsets.
@@ -227,22 +248,29 @@ impl Windows {
         self.slots.len()
     }
 
-    /// Closed windows have no limit and come in any order; open ones share the early limit: longest unchanged first.
-    fn emission_order(&self) -> Vec<SlotId> {
-        let mut ids: Vec<_> = self
+    /// Closed windows with rows still to come, in the order of their ends.
+    fn closed_to_emit(&self) -> Vec<SlotId> {
+        let closed = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.needs_emission())
-            .map(|(id, slot)| (slot.last_emitted, *id))
-            .collect();
+            .filter(|(id, slot)| self.is_closed(**id) && (!slot.closed || slot.needs_emission()));
+        let mut ids: Vec<SlotId> = closed.map(|(id, _)| *id).collect();
+        ids.sort_by_key(|(window, start)| window.end_of(*start));
+        ids
+    }
+
+    /// Open windows that have changed, longest unchanged first: they share the early limit.
+    fn open_to_emit(&self) -> Vec<SlotId> {
+        let open = self.slots.iter().filter(|(id, slot)| !self.is_closed(**id) && slot.needs_emission());
+        let mut ids: Vec<_> = open.map(|(id, slot)| (slot.last_emitted, *id)).collect();
         ids.sort_unstable();
-        let newly_closed =
-            self.slots.iter().filter(|(id, slot)| !slot.closed && self.is_closed(**id)).map(|(id, _)| *id);
-        let mut order: Vec<SlotId> = newly_closed.collect();
-        order.extend(
-            ids.into_iter().map(|(_, id)| id).filter(|id| self.slots[id].closed || !self.is_closed(*id)),
-        );
-        order
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The end of the first window of which not all keys have been emitted as final.
+    fn first_unfinished(&self) -> Option<EventTime> {
+        let unfinished = self.slots.iter().filter(|(_, slot)| !slot.closed);
+        unfinished.map(|((window, start), _)| window.end_of(*start)).min()
     }
 
     async fn delta_rows(&mut self) -> Result<Vec<AggregateRow>, PlanError> {

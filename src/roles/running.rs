@@ -1,17 +1,18 @@
 //! The services that run, and the order in which they end: what was acknowledged is in the log before the processor ends.
 
-use super::{Error, Shared, server::Server};
+use super::{
+    Error, Shared,
+    deadline::{self, Deadline},
+    server::Server,
+};
 use crate::ops::{Ops, Phase};
 use axum::Router;
 use millrace_ingest::Edge;
 use millrace_query::QueryService;
 use std::time::Duration;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long the processor may take to commit what it has begun. Cut off there it loses nothing: what it has not committed
-/// is in the log, and its next start begins from there.
-const PROCESSOR_LIMIT: Duration = Duration::from_secs(5);
 /// How often the query service is asked whether it has caught up.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -58,24 +59,28 @@ impl Running {
     }
 
     /// Stops taking requests, then flushes the edge, then lets the processor commit.
-    pub async fn close(mut self, server: Server) -> Result<(), Error> {
+    pub async fn close(mut self, server: Server, deadline: &Deadline) -> Result<(), Error> {
         let query = async {
             if let Some(query) = self.query {
                 query.close().await;
             }
         };
-        tokio::join!(server.stop(), query);
-        if let Some(edge) = self.edge {
-            edge.close().await;
+        let requests = async { tokio::join!(server.stop(), query) };
+        if deadline.within(deadline::REQUESTS, requests).await.is_none() {
+            tracing::warn!("requests or sockets did not end in time and are cut off");
+        }
+        if let Some(edge) = self.edge
+            && deadline.within(deadline::EDGE, edge.close()).await.is_none()
+        {
+            tracing::warn!("the edge is cut off with records in flight");
         }
         self.processor_stop.cancel();
-        match timeout(PROCESSOR_LIMIT, self.processor.join_next()).await {
-            Ok(None | Some(Ok(Ok(())))) => Ok(()),
-            Ok(Some(Ok(Err(error)))) => Err(Error::Processor(Box::new(error))),
-            Ok(Some(Err(error))) => Err(Error::Task(error)),
-            Err(_) => {
-                let limit_s = PROCESSOR_LIMIT.as_secs();
-                tracing::warn!(limit_s, "the processor was cut off; its next start goes on from the log");
+        match deadline.within(deadline::PROCESSOR, self.processor.join_next()).await {
+            Some(None | Some(Ok(Ok(())))) => Ok(()),
+            Some(Some(Ok(Err(error)))) => Err(Error::Processor(Box::new(error))),
+            Some(Some(Err(error))) => Err(Error::Task(error)),
+            None => {
+                tracing::warn!("the processor was cut off; its next start goes on from the log");
                 Ok(())
             }
         }

@@ -18,14 +18,11 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinError, JoinSet},
-    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
-/// How long requests in flight may take once the server stops.
-const IN_FLIGHT_LIMIT: Duration = Duration::from_secs(10);
 /// What a client is told to wait while the services start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
@@ -93,18 +90,12 @@ impl Server {
         }
     }
 
-    /// Takes no more connections and waits for the requests in flight, for a limited time.
+    /// Takes no more connections and waits for the requests in flight.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        match timeout(IN_FLIGHT_LIMIT, self.task.join_next()).await {
-            Ok(Some(Err(error))) => tracing::error!(%error, "the HTTP server died"),
-            Ok(_) => tracing::info!("no request is in flight any more"),
-            Err(_) => {
-                tracing::warn!(
-                    limit_s = IN_FLIGHT_LIMIT.as_secs(),
-                    "requests did not end in time and are cut off"
-                );
-            }
+        match self.task.join_next().await {
+            Some(Err(error)) => tracing::error!(%error, "the HTTP server died"),
+            _ => tracing::info!("no request is in flight any more"),
         }
     }
 }

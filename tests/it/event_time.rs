@@ -6,7 +6,7 @@ use crate::harness::{
 };
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use millrace_schemas::{AggregateRow, Window};
+use millrace_schemas::{AggregateRow, EventTime, Window, progress::Progress};
 use rdkafka::{Message as _, message::OwnedMessage};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -64,6 +64,26 @@ async fn one_hot_and_fifteen_silent_partitions_close_their_windows() -> Result<(
     eprintln!("windows closed so long after the watermark: {waits:?}");
     ensure!(waits.iter().all(|wait| *wait <= CLOSES_WITHIN), "windows closed so late: {waits:?}");
     Ok(())
+}
+
+/// A rebuild of the last minutes waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watermark_is_committed_though_nothing_comes() -> Result<()> {
+    let installation = Installation::create("event_time_quiet").await?;
+    let _up = installation.start("up", &[]).await?;
+    let later = EventTime::from(Utc::now() + TimeDelta::seconds(10));
+    until("all partitions are told a later watermark", PATIENCE, async || {
+        let told = installation.log.wait_for(&installation.topics.progress, 1).await?;
+        let mut watermarks = BTreeMap::new();
+        for record in told {
+            let progress = Progress::read(record.payload().unwrap_or_default())?;
+            watermarks.insert(progress.partition, progress.watermark);
+        }
+        let all = watermarks.len() == 4 && watermarks.values().all(|watermark| *watermark >= Some(later));
+        ensure!(all, "{watermarks:?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

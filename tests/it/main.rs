@@ -19,6 +19,7 @@ mod harness;
 mod independent;
 mod ledger;
 mod live;
+mod namesakes;
 mod outage;
 mod pipeline;
 mod query;

@@ -2,8 +2,8 @@
 //! retried records count once.
 
 use crate::harness::{
-    ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Services, Signal, free_port, metric, run,
-    say_skipped, settle, sum, until,
+    ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, Load, PATIENCE, Services, Signal, free_port, metric,
+    run, say_skipped, settle, sum, until,
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// The longest that the edge may take to say that the log is away.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3_500);
+/// From SIGTERM to the end.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A broker that belongs to one test.
 struct Broker {
@@ -109,6 +111,39 @@ async fn is_503_within_seconds_and_a_retry_counts_once() -> Result<()> {
     settle(&installation, &api).await?;
     let counted = sum(&api, DEVELOPMENT_WORKSPACE, "window=5s", "success_count").await?;
     ensure!(counted == 3, "{counted} records are counted instead of 3");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_in_time_though_the_broker_hangs_and_loses_nothing() -> Result<()> {
+    let Some(services) = Services::find("outage_end") else { return Ok(()) };
+    if !Command::new(script()).arg("installed").status().is_ok_and(|status| status.success()) {
+        say_skipped("outage_end", "it stops a broker of its own: deploy/dev/kafka.sh install");
+        return Ok(());
+    }
+    let broker = Broker::start().await?;
+    let brokers = format!("127.0.0.1:{}", broker.port);
+    let installation = Installation::on(&brokers, &services, "outage_end").await?;
+    let up = installation.start("up", &[]).await?;
+    let load = Load::start(&installation.log, 1)?;
+    let api = up.api(ADMIN_KEY);
+    until("records are stored", PATIENCE, async || {
+        let stored = api.counter("millrace_sink_rows_total", &[]).await?;
+        ensure!(stored > 10.0, "{stored} rows");
+        Ok(())
+    })
+    .await?;
+    broker.signal(Signal::Stop)?;
+    up.signal(Signal::Terminate)?;
+    let ended = up.ended(END_WITHIN).await;
+    broker.signal(Signal::Continue)?;
+    ensure!(ended?.success(), "it ended with an error");
+    let sent = load.stop().await?;
+    let up = installation.start("up", &[]).await?;
+    let api = up.api(ADMIN_KEY);
+    settle(&installation, &api).await?;
+    let counted = sum(&api, DEVELOPMENT_WORKSPACE, "window=5s", "success_count").await?;
+    ensure!(usize::try_from(counted)? == sent.times.len(), "{counted} of {}", sent.times.len());
     Ok(())
 }
 

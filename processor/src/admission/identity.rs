@@ -12,6 +12,14 @@ pub struct Identity {
     pub running: bool,
 }
 
+impl Identity {
+    /// For the memory alone: when a record came that was admitted then, however far ahead of the log's clock a record may
+    /// be today.
+    pub fn admitted_at(&self, append_time: EventTime) -> EventTime {
+        append_time.max(self.completed_at)
+    }
+}
+
 impl From<&QueryMetric> for Identity {
     fn from(metric: &QueryMetric) -> Self {
         Self {

@@ -103,8 +103,13 @@ impl Partition {
         }
         let identity = record.content.as_ref().map(Content::identity).map_err(Clone::clone);
         let since = |workspace| created.get(&workspace).copied();
-        let verdict = self.admission.judge(record.offset, record.append_time, identity, since);
-        if record.offset < self.chunk.from().get() {
+        let is_archived = record.offset < self.chunk.from().get();
+        let append_time = match &identity {
+            Ok(identity) if is_archived => identity.admitted_at(record.append_time),
+            _ => record.append_time,
+        };
+        let verdict = self.admission.judge(record.offset, append_time, identity, since);
+        if is_archived {
             return;
         }
         match (verdict, record.content) {

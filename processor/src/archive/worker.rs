@@ -19,7 +19,10 @@ use crate::{
         member::{Bounds, Member},
         outage::Chain,
     },
-    stage::settled::{Stretch, dead_letters},
+    stage::{
+        positions::SOON,
+        settled::{Stretch, dead_letters},
+    },
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use millrace_log::{LogSettings, NextOffset, Publisher};
@@ -44,8 +47,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the start of an assignment or a sweep may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 const DIRECTORY_LIMIT: Duration = Duration::from_secs(10);
-/// How long the last chunks may take, all together.
-const FINISH_LIMIT: Duration = Duration::from_secs(10);
+/// How long the ledger may take to hear of what was archived.
+const LEDGER_LIMIT: Duration = Duration::from_secs(5);
 /// Partitions looked up in the store at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 
@@ -171,7 +174,8 @@ impl Archive {
             entries.extend(spans.map(|span| (*number, Entry::Archive(span.of(topic, *number)).write())));
         }
         if !entries.is_empty() {
-            self.ledger.publish(&entries).map_err(|error| failure(Error::Ledger(error)))?;
+            let told = self.ledger.publish_within(self.blocking.left(LEDGER_LIMIT), &entries);
+            told.map_err(|error| failure(Error::Ledger(error)))?;
             self.state.partitions.values_mut().for_each(|partition| partition.untold.clear());
         }
         Ok(())
@@ -270,6 +274,7 @@ impl Worker for Archive {
                     let dead = dead_letters(
                         &self.log,
                         Stretch { partition, from, to: next },
+                        SOON,
                         self.blocking.shutdown(),
                     );
                     let dead = dead.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
@@ -346,7 +351,6 @@ impl Worker for Archive {
     }
 
     fn finish(&mut self, member: &Member) {
-        let deadline = Instant::now() + FINISH_LIMIT;
         if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(Instant::now()) {
             tracing::debug!(error = %Chain(&error), "the last records are archived after the next start");
         }
@@ -359,8 +363,8 @@ impl Worker for Archive {
         let numbers: Vec<i32> =
             partitions.iter().filter(|(_, partition)| !partition.chunk.is_empty()).map(|(n, _)| *n).collect();
         for number in numbers {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, left) {
+            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, WRITE_LIMIT)
+            {
                 tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
                 return;
             }

@@ -7,6 +7,7 @@ use crate::{
         StageError,
         chunk::Record,
         combine::read_record,
+        positions::IN_THE_END,
         range::{Range, scan},
         settled::{Stretch, dead_letters},
     },
@@ -57,14 +58,18 @@ impl History {
         let Stretch { partition, from, to } = stretch;
         let restored_from = Admission::restore_from(from, &self.admission);
         let before = Stretch { partition, from: restored_from, to: from };
-        let dead = dead_letters(&self.log, before, &self.shutdown)?;
+        let dead = dead_letters(&self.log, before, IN_THE_END, &self.shutdown)?;
         let mut admission = Admission::new(&self.admission);
         let mut judge = |batch: &mut Vec<Record>| {
             known.learn(self, &*batch)?;
             for record in batch.drain(..) {
                 let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
                 let created = |workspace| known.created(workspace);
-                let verdict = admission.judge(record.offset, record.append_time, identity, created);
+                let append_time = match &identity {
+                    Ok(identity) if record.offset < from.get() => identity.admitted_at(record.append_time),
+                    _ => record.append_time,
+                };
+                let verdict = admission.judge(record.offset, append_time, identity, created);
                 if record.offset >= from.get() {
                     take(&record, verdict)?;
                 }

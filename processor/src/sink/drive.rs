@@ -8,6 +8,7 @@ use super::{
 use millrace_log::NextOffset;
 use rdkafka::message::BorrowedMessage;
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     error::Error,
     time::{Duration, Instant},
@@ -212,14 +213,16 @@ impl<W: Worker> Driver<W> {
 pub struct Blocking {
     handle: Handle,
     shutdown: CancellationToken,
+    /// Known once the shutdown has been noticed.
+    end: OnceCell<Instant>,
 }
 
-/// How much longer a step may take once the shutdown has begun.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How much longer all steps together may take once the shutdown has begun: then the group is to be left in time.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 impl Blocking {
     pub fn new(handle: Handle, shutdown: CancellationToken) -> Self {
-        Self { handle, shutdown }
+        Self { handle, shutdown, end: OnceCell::new() }
     }
 
     pub fn shutdown(&self) -> &CancellationToken {
@@ -231,7 +234,7 @@ impl Blocking {
         let too_long = async {
             let grace = async {
                 self.shutdown.cancelled().await;
-                tokio::time::sleep(SHUTDOWN_GRACE).await;
+                tokio::time::sleep_until(self.end().into()).await;
             };
             tokio::select! {
                 () = grace => {}
@@ -244,5 +247,18 @@ impl Blocking {
                 () = too_long => None,
             }
         })
+    }
+
+    /// What a step may take: `limit`, or what a shutdown leaves.
+    pub fn left(&self, limit: Duration) -> Duration {
+        if self.shutdown.is_cancelled() {
+            limit.min(self.end().saturating_duration_since(Instant::now()))
+        } else {
+            limit
+        }
+    }
+
+    fn end(&self) -> Instant {
+        *self.end.get_or_init(|| Instant::now() + SHUTDOWN_GRACE)
     }
 }

@@ -6,24 +6,27 @@
 //! told; where the group is further, it is begun again once the next news has come, and before that is answered.
 
 mod events;
+mod membership;
 
 pub(crate) use events::{Assignment, Events, tell};
 
 use super::{
     REQUEST_TIMEOUT, StageError,
-    group::{Group, Place, Watch},
+    group::{Place, Watch},
+    positions::Positions,
 };
 use events::Delivered;
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -35,10 +38,11 @@ const HEARTBEAT_INTERVAL_MS: &str = "500";
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dead letter may be as large as the dead-letter topic allows.
 const MESSAGE_BYTES_MAX: &str = "8388608";
+/// A partition that was just taken on may not be there yet.
+const SEEK_LIMIT: Duration = Duration::from_secs(5);
+const SEEK_PAUSE: Duration = Duration::from_millis(10);
 /// Fetched ahead per consumer.
 const FETCH_AHEAD_KBYTES: &str = "32768";
-/// How long the end of a member may be held up by its leaving.
-const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 const POLL_WAIT: Duration = Duration::from_millis(20);
 
 /// One member of a stage's group, and its producer.
@@ -47,9 +51,10 @@ pub(crate) struct Client {
     producer: BaseProducer<Delivered>,
     pub topic: String,
     pub partitions: i32,
+    pub positions: Arc<Positions>,
     group: String,
     place: Place,
-    /// How far partitions were committed when this member looked or committed last.
+    /// How far partitions were committed when this member began or committed last.
     committed: Mutex<BTreeMap<i32, NextOffset>>,
     /// Taken on, but not yet read.
     held: Mutex<BTreeSet<i32>>,
@@ -90,6 +95,7 @@ impl Client {
             producer,
             topic: topic.to_owned(),
             partitions,
+            positions: Arc::new(Positions::connect(log, group, topic)?),
             group: log.name(group),
             place,
             committed: Mutex::default(),
@@ -104,30 +110,42 @@ impl Client {
         self.consumer.context().news()
     }
 
-    /// Takes on assigned partitions. Each is read from its offset, but not before [`Self::begin`].
-    pub(crate) fn take_on(&self, positions: &[(i32, NextOffset)]) -> Result<(), StageError> {
+    /// Takes on assigned partitions. None is read before [`Self::begin`].
+    pub(crate) fn take_on(&self, partitions: &[i32]) -> Result<(), StageError> {
         let mut list = TopicPartitionList::new();
-        let added = positions.iter().try_for_each(|(partition, next)| {
-            list.add_partition_offset(&self.topic, *partition, next.to_kafka())
+        // Without an offset it would ask for the committed one, and start nothing before it is told.
+        let added = partitions.iter().try_for_each(|partition| {
+            list.add_partition_offset(&self.topic, *partition, NextOffset::START.to_kafka())
         });
         added
             .and_then(|()| self.consumer.incremental_assign(&list))
             .and_then(|()| self.consumer.pause(&list))
             .map_err(StageError::kafka("taking on partitions"))?;
-        lock(&self.held).extend(positions.iter().map(|(partition, _)| *partition));
+        lock(&self.held).extend(partitions);
         self.answered();
-        let partitions: Vec<_> = positions.iter().map(|(partition, _)| *partition).collect();
         if !partitions.is_empty() {
             tracing::info!(group = self.group, ?partitions, "takes on partitions");
         }
         Ok(())
     }
 
-    /// Begins to read a partition that was taken on.
-    pub(crate) fn begin(&self, partition: i32) -> Result<(), StageError> {
+    /// Begins to read a partition that was taken on where it is committed.
+    pub(crate) fn begin(&self, partition: i32, next: NextOffset) -> Result<(), StageError> {
+        let what = "beginning to read a partition";
+        self.seek(partition, next).map_err(StageError::kafka(what))?;
+        lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);
-        let resumed = self.consumer.resume(&self.list(&[partition]));
-        resumed.map_err(StageError::kafka("beginning to read a partition"))
+        self.consumer.resume(&self.list(&[partition])).map_err(StageError::kafka(what))
+    }
+
+    fn seek(&self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + SEEK_LIMIT;
+        loop {
+            match self.consumer.seek(&self.topic, partition, next.to_kafka(), SEEK_LIMIT) {
+                Err(KafkaError::Seek(_)) if Instant::now() < deadline => thread::sleep(SEEK_PAUSE),
+                sought => return sought,
+            }
+        }
     }
 
     /// From now on others may have these partitions.
@@ -145,97 +163,12 @@ impl Client {
         lock(&self.watch).changed(Instant::now());
     }
 
-    /// Looks, from time to time after a change, whether every partition has an owner.
-    pub(crate) fn watch(&self) -> Result<(), StageError> {
-        if !lock(&self.watch).is_due(Instant::now()) {
-            return Ok(());
-        }
-        let group = self.look();
-        let must_leave =
-            lock(&self.watch).saw(group.as_ref(), (&self.place, self.partitions), Instant::now());
-        if must_leave {
-            self.leave();
-            return Err(StageError::Ownerless);
-        }
-        Ok(())
-    }
-
-    /// Ends the membership, so that members of other processes get the partitions at once. Where there are none it stays
-    /// a member until its session ends: whoever comes back under its name finds its place.
-    pub(crate) fn leave_to_others(&self) {
-        if self.look().is_some_and(|group| group.has_others(&self.place)) {
-            self.leave();
-        }
-    }
-
-    fn look(&self) -> Option<Group> {
-        let group = Group::look(&self.consumer, &self.group, &self.topic);
-        group.inspect_err(|error| tracing::debug!(%error, "the group can't be seen")).ok()
-    }
-
-    /// The coordinator is told once everything is given up; a client that ends before tells nothing, being static.
-    fn leave(&self) {
-        self.consumer.unsubscribe();
-        let deadline = Instant::now() + LEAVE_LIMIT;
-        while Instant::now() < deadline && self.look().is_some_and(|group| group.has(&self.place)) {
-            self.consumer.poll(POLL_WAIT);
-            self.agree();
-        }
-    }
-
-    /// Answers without doing anything.
-    fn agree(&self) {
-        let answered = match self.news() {
-            Some(Assignment::Assigned(partitions)) => {
-                self.consumer.incremental_assign(&self.list(&partitions))
-            }
-            Some(Assignment::Revoked(partitions)) => {
-                self.consumer.incremental_unassign(&self.list(&partitions))
-            }
-            None => return,
-        };
-        self.consumer.context().answered();
-        if let Err(error) = answered {
-            tracing::debug!(%error, "the group could not be answered");
-        }
-    }
-
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.topic, *partition);
         }
         list
-    }
-
-    /// The committed offset of a partition with its metadata; from the start where there is none.
-    pub(crate) fn committed(&self, partition: i32) -> Result<(NextOffset, String), StageError> {
-        let committed = self.ask_committed(self.list(&[partition]))?;
-        let element = committed.find_partition(&self.topic, partition);
-        let found = match element.as_ref().map(|element| (element.offset(), element.metadata())) {
-            Some((Offset::Offset(next), metadata)) => (NextOffset::exclusive(next), metadata.to_owned()),
-            _ => (NextOffset::START, String::new()),
-        };
-        lock(&self.committed).insert(partition, found.0);
-        Ok(found)
-    }
-
-    fn ask_committed(&self, list: TopicPartitionList) -> Result<TopicPartitionList, StageError> {
-        let what = "asking for the committed offsets";
-        let committed =
-            self.consumer.committed_offsets(list, REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
-        // An offset that can't be told must not be taken for none: that would read the log from its start.
-        let told: Result<(), KafkaError> =
-            committed.elements().iter().try_for_each(|element| element.error());
-        told.map_err(StageError::kafka(what))?;
-        Ok(committed)
-    }
-
-    /// The first offset of a partition that retention has left.
-    pub(crate) fn low(&self, partition: i32) -> Result<NextOffset, StageError> {
-        let bounds = self.consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
-        let (low, _) = bounds.map_err(StageError::kafka("asking where a partition begins"))?;
-        Ok(NextOffset::exclusive(low))
     }
 
     /// Writes `records` and commits `offsets` in one transaction.
@@ -295,13 +228,7 @@ impl Client {
 
     /// The group is further, so it will tell; records wait meanwhile.
     fn wait_for_news(&self) -> Result<(), StageError> {
-        let what = "waiting for the group's news";
-        let assigned = self.consumer.assignment().map_err(StageError::kafka(what))?;
-        let held = lock(&self.held).clone();
-        let elements = assigned.elements();
-        let read = elements.iter().map(|element| element.partition());
-        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
-        self.consumer.pause(&read).map_err(StageError::kafka(what))?;
+        let read = self.pause()?;
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while self.news().is_none() {
             if Instant::now() >= deadline || matches!(self.consumer.poll(POLL_WAIT), Some(Ok(_))) {
@@ -311,7 +238,28 @@ impl Client {
         if self.consumer.assignment_lost() {
             return Err(StageError::Overtaken);
         }
-        self.consumer.resume(&read).map_err(StageError::kafka(what))
+        self.resume(&read)
+    }
+
+    /// Stops the records of all that is read, so that it can be polled for the group's news alone; returns their partitions.
+    pub(crate) fn pause(&self) -> Result<TopicPartitionList, StageError> {
+        let what = "pausing the partitions";
+        let assigned = self.consumer.assignment().map_err(StageError::kafka(what))?;
+        let held = lock(&self.held).clone();
+        let elements = assigned.elements();
+        let read = elements.iter().map(|element| element.partition());
+        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
+        self.consumer.pause(&read).map_err(StageError::kafka(what))?;
+        Ok(read)
+    }
+
+    /// Ends [`Self::pause`]. Of its partitions some may be given up by now, and some of those taken on again.
+    pub(crate) fn resume(&self, paused: &TopicPartitionList) -> Result<(), StageError> {
+        let held = lock(&self.held).clone();
+        let elements = paused.elements();
+        let read = elements.iter().map(|element| element.partition());
+        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
+        self.consumer.resume(&read).map_err(StageError::kafka("resuming the partitions"))
     }
 
     /// Nobody else has gone on with these partitions: a member that was put out, and came back without knowing it, stops
@@ -319,7 +267,7 @@ impl Client {
     fn check_committed(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
         let partitions: Vec<i32> = positions(offsets).map(|(partition, _)| partition).collect();
         let committed: BTreeMap<i32, NextOffset> =
-            positions(&self.ask_committed(self.list(&partitions))?).collect();
+            positions(&ask_committed(&self.consumer, self.list(&partitions), REQUEST_TIMEOUT)?).collect();
         let known = lock(&self.committed);
         let expected = |partition| known.get(partition).copied().unwrap_or(NextOffset::START);
         let found = |partition| committed.get(partition).copied().unwrap_or(NextOffset::START);
@@ -365,6 +313,19 @@ impl Drop for Client {
         self.consumer.context().close();
         self.agree();
     }
+}
+
+pub(super) fn ask_committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: TopicPartitionList,
+    timeout: Duration,
+) -> Result<TopicPartitionList, StageError> {
+    let what = "asking for the committed offsets";
+    let committed = consumer.committed_offsets(list, timeout).map_err(StageError::kafka(what))?;
+    // An offset that can't be told must not be taken for none: that would read the log from its start.
+    let told: Result<(), KafkaError> = committed.elements().iter().try_for_each(|element| element.error());
+    told.map_err(StageError::kafka(what))?;
+    Ok(committed)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -21,7 +21,7 @@ use crate::{
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
-use millrace_log::{LogSettings, NextOffset, partition_count};
+use millrace_log::{LogSettings, partition_count};
 use millrace_schemas::{
     EventTime,
     dead_letter::{
@@ -37,9 +37,10 @@ use rdkafka::{
     message::{BorrowedMessage, Header as KafkaHeader, Headers as _, OwnedHeaders},
     producer::BaseRecord,
 };
-use restoring::{Known, Restored, Restoring, learn_workspaces};
+use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring, learn_workspaces, tell_outage};
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -88,14 +89,11 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         runtime,
         client: &client,
     };
-    while !components.shutdown.is_cancelled() {
-        worker.begin_restored()?;
-        let messages = worker.poll()?;
-        worker.process(&messages)?;
-        client.watch()?;
+    let ended = worker.work();
+    if components.shutdown.is_cancelled() {
+        client.leave_to_others();
     }
-    client.leave_to_others();
-    Ok(())
+    ended
 }
 
 struct Worker<'a> {
@@ -114,6 +112,16 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
+    fn work(&mut self) -> Result<(), StageError> {
+        while !self.components.shutdown.is_cancelled() {
+            self.begin_restored()?;
+            let messages = self.poll()?;
+            self.process(messages)?;
+            self.client.watch()?;
+        }
+        Ok(())
+    }
+
     /// The messages of one chunk: until it is large enough, or the commit interval has passed since the first.
     fn poll(&mut self) -> Result<Vec<BorrowedMessage<'a>>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
@@ -141,29 +149,32 @@ impl<'a> Worker<'a> {
                     self.sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
                     messages.push(message);
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if let Some(source) = self.sources.get_mut(&partition) {
-                        source.reached_end();
-                    }
-                }
-                Some(Err(error)) if is_passing(&error) => {
-                    tracing::debug!(%error, "the client recovers by itself");
-                }
-                Some(Err(source)) => return Err(StageError::Kafka { what: "polling raw records", source }),
+                Some(Err(error)) => self.follow_error(error)?,
                 None => break,
             }
         }
         Ok(messages)
     }
 
+    fn follow_error(&mut self, error: KafkaError) -> Result<(), StageError> {
+        match error {
+            KafkaError::PartitionEOF(partition) => {
+                if let Some(source) = self.sources.get_mut(&partition) {
+                    source.reached_end();
+                }
+            }
+            error if is_passing(&error) => tracing::debug!(%error, "the client recovers by itself"),
+            source => return Err(StageError::Kafka { what: "polling raw records", source }),
+        }
+        Ok(())
+    }
+
     /// The partitions that came or went.
     fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
-                let positions = partitions.iter().map(|p| Ok((*p, self.client.committed(*p)?.0)));
-                let positions: Vec<_> = positions.collect::<Result<_, StageError>>()?;
-                self.client.take_on(&positions)?;
-                positions.into_iter().try_for_each(|(partition, next)| self.restore(partition, next))?;
+                self.client.take_on(&partitions)?;
+                partitions.iter().for_each(|partition| self.restore(*partition));
                 Ok(partitions)
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -176,40 +187,69 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn restore(&mut self, partition: i32, next: NextOffset) -> Result<(), StageError> {
+    fn restore(&mut self, partition: i32) {
         let restoring = Restoring {
             components: self.components.clone(),
             admission: self.settings.admission.clone(),
             topic: self.client.topic.clone(),
             partition,
-            next,
-            low: self.client.low(partition)?,
+            positions: Arc::clone(&self.client.positions),
             known: self.known.clone(),
         };
         self.restorer.add(partition, Box::new(move |stop| restoring.run(&stop)));
-        Ok(())
     }
 
     /// Begins to read a partition whose duplicate memory is whole.
     fn begin_restored(&mut self) -> Result<(), StageError> {
         let Some((partition, restored)) = self.restorer.next()? else { return Ok(()) };
         self.known.extend(restored.known);
+        let next = restored.source.next;
         self.sources.insert(partition, restored.source);
-        self.client.begin(partition)
+        self.client.begin(partition, next)
     }
 
-    fn learn_workspaces(&mut self, records: &[Record]) -> Result<(), StageError> {
-        let (client, shutdown) = (self.client, &self.components.shutdown);
+    /// Waits while the database is away, but keeps nobody in the group waiting: what it gives up meanwhile is no longer
+    /// among the messages and records.
+    fn learn_workspaces(
+        &mut self,
+        messages: &mut Vec<BorrowedMessage<'a>>,
+        records: &mut Vec<Record>,
+    ) -> Result<(), StageError> {
         let asked = (&self.components.directory, self.runtime);
-        // The group is not kept waiting.
-        let must_stop = || shutdown.is_cancelled() || client.news().is_some();
-        learn_workspaces(asked, &mut self.known, records, must_stop)
+        let Err(error) = learn_workspaces(asked, &mut self.known, records) else { return Ok(()) };
+        tell_outage(&error);
+        let paused = self.client.pause()?;
+        while let Err(error) = learn_workspaces(asked, &mut self.known, records) {
+            if self.components.shutdown.is_cancelled() {
+                return Err(error);
+            }
+            let changed = self.poll_paused()?;
+            messages.retain(|message| !changed.contains(&message.partition()));
+            records.retain(|record| !changed.contains(&record.partition));
+        }
+        self.client.resume(&paused)
     }
 
-    fn process(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), StageError> {
+    /// The partitions that came or went in a while without records.
+    fn poll_paused(&mut self) -> Result<Vec<i32>, StageError> {
+        let (mut changed, deadline) = (Vec::new(), Instant::now() + DIRECTORY_RETRY);
+        while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
+            let polled = self.client.consumer.poll(POLL_WAIT);
+            changed.extend(self.follow_assignment()?);
+            match polled {
+                // It would be lost.
+                Some(Ok(_)) => return Err(StageError::Overtaken),
+                Some(Err(error)) => self.follow_error(error)?,
+                None => {}
+            }
+        }
+        Ok(changed)
+    }
+
+    fn process(&mut self, mut messages: Vec<BorrowedMessage<'a>>) -> Result<(), StageError> {
         let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
-        let records: Vec<Record> = messages.iter().map(read).collect();
-        self.learn_workspaces(&records)?;
+        let mut records: Vec<Record> = messages.iter().map(read).collect();
+        self.learn_workspaces(&mut messages, &mut records)?;
         let now = EventTime::from(chrono::Utc::now());
         let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
         for (index, record) in records.iter().enumerate() {
@@ -240,7 +280,7 @@ impl<'a> Worker<'a> {
         };
         let oldest_arrival = records.iter().map(|record| record.append_time).min();
         let header = Header { sources: self.raw_partitions, progress, oldest_arrival };
-        self.commit(messages, &dead, &header, states.as_ref())?;
+        self.commit(&messages, &dead, &header, states.as_ref())?;
         self.components.meters.add(counts, &dead);
         Ok(())
     }
@@ -341,14 +381,4 @@ pub(super) fn is_passing(error: &KafkaError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_on_a_thread_of_its_own() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let began = Instant::now();
-        wait(&runtime, Duration::from_millis(20));
-        assert!(began.elapsed() >= Duration::from_millis(20));
-    }
-}
+mod tests;

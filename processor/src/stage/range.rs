@@ -117,6 +117,6 @@ fn require_end(consumer: &BaseConsumer<Quiet>, range: Range<'_>) -> Result<(), S
     if end < range.to.get() { Err(trouble(KafkaError::PartitionEOF(range.partition))) } else { Ok(()) }
 }
 
-fn trouble(source: KafkaError) -> StageError {
+pub(super) fn trouble(source: KafkaError) -> StageError {
     StageError::Kafka { what: "reading the log again", source }
 }

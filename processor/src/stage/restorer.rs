@@ -1,26 +1,38 @@
 //! Reads back what a stage must know of partitions that it takes on: one after the other, on a thread beside the stage's,
-//! which goes on with the others meanwhile.
+//! which goes on with the others meanwhile. One of which a transaction is still open is put behind the others.
 
 use super::StageError;
 use std::{
     collections::VecDeque,
     sync::mpsc::{Receiver, TryRecvError, sync_channel},
     thread,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// Transactions of dead members have been ended by then; one that hangs longer is a broker's bug.
+const UNSETTLED_MAX: Duration = Duration::from_secs(60);
+
 /// What reads back one partition, unless it is told to stop.
-pub(crate) type Job<T> = Box<dyn FnOnce(CancellationToken) -> Result<T, StageError> + Send>;
+pub(crate) type Job<T> = Box<dyn Fn(CancellationToken) -> Result<T, StageError> + Send>;
 
 pub(crate) struct Restorer<T> {
-    waiting: VecDeque<(i32, Job<T>)>,
+    waiting: VecDeque<Waiting<T>>,
     running: Option<Running<T>>,
     shutdown: CancellationToken,
 }
 
+struct Waiting<T> {
+    partition: i32,
+    job: Job<T>,
+    /// When it was put behind the others for the first time.
+    unsettled_since: Option<Instant>,
+}
+
 struct Running<T> {
     partition: i32,
-    result: Receiver<Result<T, StageError>>,
+    unsettled_since: Option<Instant>,
+    result: Receiver<(Job<T>, Result<T, StageError>)>,
     /// Dropped, it tells the thread to stop.
     _stop: DropGuard,
 }
@@ -31,12 +43,12 @@ impl<T: Send + 'static> Restorer<T> {
     }
 
     pub(crate) fn add(&mut self, partition: i32, job: Job<T>) {
-        self.waiting.push_back((partition, job));
+        self.waiting.push_back(Waiting { partition, job, unsettled_since: None });
     }
 
     /// These partitions are somebody else's now.
     pub(crate) fn forget(&mut self, partitions: &[i32]) {
-        self.waiting.retain(|(partition, _)| !partitions.contains(partition));
+        self.waiting.retain(|waiting| !partitions.contains(&waiting.partition));
         if self.running.as_ref().is_some_and(|running| partitions.contains(&running.partition)) {
             self.running = None;
         }
@@ -45,24 +57,39 @@ impl<T: Send + 'static> Restorer<T> {
     /// A partition that has been read back since the last time. Never waits.
     pub(crate) fn next(&mut self) -> Result<Option<(i32, T)>, StageError> {
         let Some(running) = &self.running else { return self.start().map(|()| None) };
-        let partition = running.partition;
-        let restored = match running.result.try_recv() {
-            Ok(restored) => restored?,
+        let (partition, unsettled_since) = (running.partition, running.unsettled_since);
+        let (job, restored) = match running.result.try_recv() {
+            Ok(ended) => ended,
             Err(TryRecvError::Empty) => return Ok(None),
             Err(TryRecvError::Disconnected) => return Err(StageError::Panicked),
         };
         self.running = None;
+        let restored = match restored {
+            Err(error @ StageError::Unsettled { .. }) => {
+                let since = unsettled_since.unwrap_or_else(Instant::now);
+                if since.elapsed() >= UNSETTLED_MAX {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "it is asked again");
+                self.waiting.push_back(Waiting { partition, job, unsettled_since: Some(since) });
+                None
+            }
+            restored => Some((partition, restored?)),
+        };
         self.start()?;
-        Ok(Some((partition, restored)))
+        Ok(restored)
     }
 
     fn start(&mut self) -> Result<(), StageError> {
-        let Some((partition, job)) = self.waiting.pop_front() else { return Ok(()) };
+        let Some(Waiting { partition, job, unsettled_since }) = self.waiting.pop_front() else {
+            return Ok(());
+        };
         let (done, result) = sync_channel(1);
         let stop = self.shutdown.child_token();
-        let running = Running { partition, result, _stop: stop.clone().drop_guard() };
+        let running = Running { partition, unsettled_since, result, _stop: stop.clone().drop_guard() };
         let body = move || {
-            if done.send(job(stop)).is_err() {
+            let restored = job(stop);
+            if done.send((job, restored)).is_err() {
                 tracing::debug!(partition, "nobody wants the partition any more");
             }
         };
@@ -75,7 +102,10 @@ impl<T: Send + 'static> Restorer<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
 
     fn next(restorer: &mut Restorer<&'static str>) -> (i32, &'static str) {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -107,6 +137,22 @@ mod tests {
         restorer.forget(&[1, 3]);
         assert_eq!([next(&mut restorer), next(&mut restorer)], [(2, "two"), (4, "four")]);
         was_stopped.recv_timeout(Duration::from_secs(10)).expect("it was told to stop");
+    }
+
+    #[test]
+    fn what_is_not_settled_yet_holds_no_other_up() {
+        let mut restorer = Restorer::new(CancellationToken::new());
+        let settled = Arc::new(AtomicBool::new(false));
+        let open = Arc::clone(&settled);
+        let unsettled: Job<_> = Box::new(move |_| {
+            let error = StageError::Unsettled { what: "the end", topic: String::new(), partition: 1 };
+            open.load(Ordering::Relaxed).then_some("one").ok_or(error)
+        });
+        restorer.add(1, unsettled);
+        restorer.add(2, Box::new(|_| Ok("two")));
+        assert_eq!(next(&mut restorer), (2, "two"));
+        settled.store(true, Ordering::Relaxed);
+        assert_eq!(next(&mut restorer), (1, "one"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::{
     REQUEST_TIMEOUT, StageError,
+    positions::Ends,
     range::{self, Quiet},
 };
 use hashbrown::HashSet;
@@ -14,7 +15,7 @@ use rdkafka::{
     error::KafkaError,
     message::{BorrowedMessage, Headers},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A dead letter is written after its record was. But the clocks of two brokers may differ, so older ones are read too.
@@ -29,10 +30,12 @@ pub(crate) struct Stretch {
     pub to: NextOffset,
 }
 
-/// The offsets of the stretch that are dead letters, as far as retention has left them.
+/// The offsets of the stretch that are dead letters, as far as retention has left them. Waits no longer than `patience` for
+/// each transaction that is open.
 pub(crate) fn dead_letters(
     log: &LogSettings,
     stretch: Stretch,
+    patience: Duration,
     shutdown: &CancellationToken,
 ) -> Result<HashSet<i64>, StageError> {
     let mut dead = HashSet::new();
@@ -47,7 +50,11 @@ pub(crate) fn dead_letters(
         .map_err(StageError::kafka("making a consumer"))?;
     let search = Search { consumer: &consumer, shutdown };
     let Some(since_ms) = search.first_time(&topics.metrics, stretch)? else { return Ok(dead) };
-    let ends = search.assign_since(&topics.dead_letters, since_ms - CLOCKS_DIFFER_MS_MAX)?;
+    let ends = search.assign_since(
+        &Ends::connect(log, patience)?,
+        &topics.dead_letters,
+        since_ms - CLOCKS_DIFFER_MS_MAX,
+    )?;
     search.read(ends, |letter| {
         if text(letter, SOURCE_TOPIC) == Some(&topics.metrics)
             && text(letter, SOURCE_PARTITION).and_then(|text| text.parse().ok()) == Some(stretch.partition)
@@ -88,42 +95,46 @@ impl Search<'_> {
     }
 
     /// Begins to read the letters of that time and later; returns where they end, of each partition that has any.
-    fn assign_since(&self, topic: &str, since_ms: i64) -> Result<BTreeMap<i32, i64>, StageError> {
-        let mut times = TopicPartitionList::new();
+    fn assign_since(
+        &self,
+        ends: &Ends,
+        topic: &str,
+        since_ms: i64,
+    ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        let (mut times, mut settled) = (TopicPartitionList::new(), BTreeMap::new());
         for partition in 0..partition_count(self.consumer, topic)? {
+            let (_, end) = ends.settled(self.consumer, (topic, partition), self.shutdown)?;
+            settled.insert(partition, end);
             times
                 .add_partition_offset(topic, partition, Offset::Offset(since_ms.max(0)))
                 .map_err(StageError::kafka(READING))?;
         }
         let found =
             self.consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(StageError::kafka(READING))?;
-        let (mut list, mut ends) = (TopicPartitionList::new(), BTreeMap::new());
+        let mut list = TopicPartitionList::new();
         for element in found.elements() {
             let (partition, from) = (element.partition(), element.offset());
-            if !matches!(from, Offset::Offset(_)) {
-                continue;
+            if matches!(from, Offset::Offset(_)) {
+                list.add_partition_offset(topic, partition, from).map_err(StageError::kafka(READING))?;
+            } else {
+                settled.remove(&partition);
             }
-            let (_, end) = self
-                .consumer
-                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-                .map_err(StageError::kafka(READING))?;
-            list.add_partition_offset(topic, partition, from).map_err(StageError::kafka(READING))?;
-            ends.insert(partition, end);
         }
         self.consumer.assign(&list).map_err(StageError::kafka(READING))?;
-        Ok(ends)
+        Ok(settled)
     }
 
     fn read(
         &self,
-        mut ends: BTreeMap<i32, i64>,
+        mut ends: BTreeMap<i32, NextOffset>,
         mut take: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), StageError> {
         while !ends.is_empty() {
             match range::poll(self.consumer, self.shutdown)? {
                 Some(Ok(letter)) => {
                     take(&letter);
-                    if ends.get(&letter.partition()).is_some_and(|end| letter.offset() + 1 >= *end) {
+                    let next = NextOffset::after(letter.offset());
+                    if ends.get(&letter.partition()).is_some_and(|end| next >= *end) {
                         ends.remove(&letter.partition());
                     }
                 }

@@ -275,6 +275,7 @@ impl<'a> World<'a> {
     fn settle(&mut self) {
         self.site.tell(format_args!("settles"));
         self.site.windows.idle_after = span(1);
+        self.site.rows_max = usize::MAX;
         self.combine_all();
         self.site.pass(3_600_000);
         self.combine_all();

@@ -1,8 +1,12 @@
 //! Windows: partial states → rows of the `aggregates` topic, in transactions with the partials offsets. The shell around
 //! [`crate::window`]: it polls, restores partitions, and writes what the core says.
 
+mod meters;
+mod reader;
 mod restoring;
 mod told;
+
+pub use meters::Meters;
 
 use super::{
     StageError,
@@ -22,7 +26,6 @@ use crate::{
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use millrace_schemas::{
     AggregateRow, EventTime,
-    aggregate::Kind,
     key::record_key,
     ledger::{Entry, Minute},
     partial,
@@ -31,9 +34,10 @@ use rdkafka::{
     Message, TopicPartitionList, error::KafkaError, message::BorrowedMessage, producer::BaseRecord,
     topic_partition_list::TopicPartitionListElem,
 };
-use restoring::{Committed, Restoring};
+use restoring::Restoring;
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -46,6 +50,10 @@ const TAKE_MAX: Duration = Duration::from_millis(200);
 const POLL_WAIT: Duration = Duration::from_millis(50);
 /// How often offsets are committed when there is nothing to emit.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the watermark is, when nothing comes at all: others wait for it.
+const QUIET_INTERVAL: Duration = Duration::from_secs(10);
+/// A transaction with more rows could take longer than one may be open. Those of late records come on top, as many at most.
+const ROWS_MAX: usize = 5_000;
 
 #[derive(Clone)]
 pub struct Components {
@@ -53,53 +61,6 @@ pub struct Components {
     pub plan: Plan,
     pub meters: Meters,
     pub shutdown: CancellationToken,
-}
-
-#[derive(Clone)]
-pub struct Meters {
-    pub rows: prometheus::IntCounterVec,
-    pub watermark: prometheus::GaugeVec,
-    pub slots: prometheus::IntGaugeVec,
-    pub garbage: prometheus::IntCounter,
-}
-
-impl Meters {
-    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts};
-        let rows = IntCounterVec::new(
-            Opts::new("millrace_windows_rows_total", "Window rows emitted: early, final or delta"),
-            &["kind"],
-        )?;
-        let watermark = GaugeVec::new(
-            Opts::new("millrace_windows_watermark_seconds", "Watermark of a partials partition, Unix time"),
-            &["partition"],
-        )?;
-        let slots = IntGaugeVec::new(
-            Opts::new(
-                "millrace_windows_held",
-                "Windows (size and start) held in memory for a partials partition",
-            ),
-            &["partition"],
-        )?;
-        let garbage = IntCounter::new(
-            "millrace_windows_garbage_total",
-            "Records of the partials topic that are no frames: skipped",
-        )?;
-        registry.register(Box::new(rows.clone()))?;
-        registry.register(Box::new(watermark.clone()))?;
-        registry.register(Box::new(slots.clone()))?;
-        registry.register(Box::new(garbage.clone()))?;
-        Ok(Self { rows, watermark, slots, garbage })
-    }
-
-    fn emitted(&self, row: &AggregateRow) {
-        let kind = match (row.kind, row.is_final) {
-            (Kind::Delta, _) => "delta",
-            (Kind::Row, true) => "final",
-            (Kind::Row, false) => "early",
-        };
-        self.rows.with_label_values(&[kind]).inc();
-    }
 }
 
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
@@ -124,19 +85,18 @@ pub fn run(
         restorer: Restorer::new(components.shutdown.clone()),
         aggregates: topics.aggregates,
         next_early: Instant::now(),
+        next_quiet: Instant::now() + QUIET_INTERVAL,
+        turn: None,
         components,
         settings,
         runtime,
         client: &client,
     };
-    while !components.shutdown.is_cancelled() {
-        worker.begin_restored()?;
-        worker.take_frames()?;
-        worker.emit()?;
-        client.watch()?;
+    let ended = worker.work();
+    if components.shutdown.is_cancelled() {
+        client.leave_to_others();
     }
-    client.leave_to_others();
-    Ok(())
+    ended
 }
 
 /// One partials partition.
@@ -146,6 +106,8 @@ struct Partition {
     committed_at: Instant,
     /// A lower bound of the end of the aggregates partition of the same number: only this worker writes there.
     aggregates_end: i64,
+    /// The watermark that was committed last.
+    watermark: Option<EventTime>,
     told: Told,
     tally: Tally,
 }
@@ -161,12 +123,26 @@ struct Worker<'a> {
     partitions: BTreeMap<i32, Partition>,
     restorer: Restorer<Partition>,
     next_early: Instant,
+    next_quiet: Instant,
+    /// The partition that comes first after a transaction that was full.
+    turn: Option<i32>,
 }
 
 impl Worker<'_> {
+    fn work(&mut self) -> Result<(), StageError> {
+        while !self.components.shutdown.is_cancelled() {
+            self.begin_restored()?;
+            self.take_frames()?;
+            self.emit()?;
+            self.client.watch()?;
+        }
+        Ok(())
+    }
+
     fn take_frames(&mut self) -> Result<(), StageError> {
-        let (mut wait, started) = (POLL_WAIT, Instant::now());
-        while started.elapsed() < TAKE_MAX {
+        let mut wait = if self.turn.is_some() { Duration::ZERO } else { POLL_WAIT };
+        let started = Instant::now();
+        loop {
             let polled = self.client.consumer.poll(wait);
             self.follow_assignment()?;
             match polled {
@@ -181,6 +157,10 @@ impl Worker<'_> {
                 None => break,
             }
             wait = Duration::ZERO;
+            let is_full = self.partitions.values().any(|partition| partition.windows.is_full(ROWS_MAX));
+            if is_full || started.elapsed() >= TAKE_MAX {
+                break;
+            }
         }
         Ok(())
     }
@@ -203,14 +183,8 @@ impl Worker<'_> {
     fn follow_assignment(&mut self) -> Result<(), StageError> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
-                let committed = partitions.into_iter().map(|p| Ok((p, self.client.committed(p)?)));
-                let committed: Vec<_> = committed.collect::<Result<_, StageError>>()?;
-                let positions: Vec<_> = committed.iter().map(|(p, (next, _))| (*p, *next)).collect();
-                self.client.take_on(&positions)?;
-                for (partition, (next, metadata)) in committed {
-                    let low = self.client.low(partition)?;
-                    self.restore(Committed { partition, next, low, metadata });
-                }
+                self.client.take_on(&partitions)?;
+                partitions.into_iter().for_each(|partition| self.restore(partition));
                 Ok(())
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -222,48 +196,62 @@ impl Worker<'_> {
         }
     }
 
-    fn restore(&mut self, committed: Committed) {
+    fn restore(&mut self, partition: i32) {
         let restoring = Restoring {
             components: self.components.clone(),
             settings: self.settings.clone(),
             channel: self.channel.clone(),
             topic: self.client.topic.clone(),
             aggregates: self.aggregates.clone(),
+            positions: Arc::clone(&self.client.positions),
         };
-        self.restorer.add(committed.partition, Box::new(move |stop| restoring.run(&committed, stop)));
+        self.restorer.add(partition, Box::new(move |stop| restoring.run(partition, stop)));
     }
 
     /// Begins to read a partition whose windows are whole.
     fn begin_restored(&mut self) -> Result<(), StageError> {
         let Some((number, partition)) = self.restorer.next()? else { return Ok(()) };
+        let next = NextOffset::exclusive(partition.committed);
         self.partitions.insert(number, partition);
-        self.client.begin(number)
+        self.client.begin(number, next)
     }
 
     /// Writes what is due, of all partitions in one transaction with their offsets.
     fn emit(&mut self) -> Result<(), StageError> {
-        let early = Instant::now() >= self.next_early;
-        if early {
-            self.next_early = Instant::now() + self.settings.early_interval.into();
-        }
+        let early = is_time(&mut self.next_early, self.settings.early_interval.into());
+        let quiet = is_time(&mut self.next_quiet, QUIET_INTERVAL);
         let now = EventTime::from(chrono::Utc::now());
-        let mut due = Due::new();
-        for (number, partition) in &mut self.partitions {
-            let moment = Moment { now, early, aggregates_end: partition.aggregates_end };
-            let rows = self.runtime.block_on(partition.windows.outputs(moment))?.rows;
-            self.components.meters.observe(*number, &partition.windows);
-            let advanced = partition.windows.position() > partition.committed;
-            let is_late = advanced && partition.committed_at.elapsed() >= COMMIT_INTERVAL;
-            let news = early && partition.told.differs_from(&partition.windows.sources());
-            if !rows.is_empty() || is_late || news {
-                due.insert(*number, rows);
+        let (mut due, mut left) = (Due::new(), ROWS_MAX);
+        for number in self.in_turn() {
+            if left == 0 {
+                self.turn.get_or_insert(number);
+                break;
             }
+            let Some(partition) = self.partitions.get_mut(&number) else { continue };
+            let aggregates_end = partition.aggregates_end;
+            let moment = Moment { now, early, rows_max: left, aggregates_end };
+            let rows = self.runtime.block_on(partition.windows.outputs(moment))?.rows;
+            self.components.meters.observe(number, &partition.windows);
+            left = left.saturating_sub(rows.len());
+            if !rows.is_empty() || partition.is_due(early, quiet) {
+                due.insert(number, rows);
+            }
+        }
+        if left == 0 {
+            self.turn.get_or_insert(0);
         }
         if !due.is_empty() {
             self.commit(&due)?;
             due.values().flatten().for_each(|row| self.components.meters.emitted(row));
         }
         Ok(())
+    }
+
+    /// All partitions; that whose turn it is comes first.
+    fn in_turn(&mut self) -> Vec<i32> {
+        let first = self.turn.take().unwrap_or_default();
+        let (after, before) = (self.partitions.range(first..), self.partitions.range(..first));
+        after.chain(before).map(|(number, _)| *number).collect()
     }
 
     /// Rows, progress, what the ledger is told and offsets, all or nothing.
@@ -302,7 +290,24 @@ impl Worker<'_> {
 /// The rows of each partition that has something to write.
 type Due = BTreeMap<i32, Vec<AggregateRow>>;
 
+/// Whether it is time; the next one is an interval from now.
+fn is_time(next: &mut Instant, interval: Duration) -> bool {
+    let is_time = Instant::now() >= *next;
+    if is_time {
+        *next = Instant::now() + interval;
+    }
+    is_time
+}
+
 impl Partition {
+    /// Whether there is something to commit besides rows.
+    fn is_due(&self, early: bool, quiet: bool) -> bool {
+        let advanced = self.windows.position() > self.committed;
+        (advanced && self.committed_at.elapsed() >= COMMIT_INTERVAL)
+            || (early && self.told.differs_from(&self.windows.sources()))
+            || (quiet && self.watermark != self.windows.watermark().current())
+    }
+
     fn name_position(&self, mut element: TopicPartitionListElem<'_>) -> Result<(), StageError> {
         element
             .set_offset(NextOffset::exclusive(self.windows.position()).to_kafka())
@@ -321,18 +326,8 @@ impl Partition {
         // Never more than what was written: control records only make the true end larger.
         self.aggregates_end += i64::try_from(rows).expect("rows in memory");
         (self.committed, self.committed_at) = (self.windows.position(), Instant::now());
+        self.watermark = self.windows.watermark().current();
         self.told.told(self.windows.sources());
-    }
-}
-
-impl Meters {
-    fn observe(&self, number: i32, windows: &Windows) {
-        let partition = number.to_string();
-        if let Some(watermark) = windows.watermark().current() {
-            #[expect(clippy::cast_precision_loss, reason = "seconds for a gauge")]
-            self.watermark.with_label_values(&[&partition]).set(watermark.as_millis() as f64 / 1000.0);
-        }
-        self.slots.with_label_values(&[&partition]).set(i64::try_from(windows.slots()).unwrap_or(i64::MAX));
     }
 }
 

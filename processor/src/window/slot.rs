@@ -34,6 +34,10 @@ pub(super) struct Slot {
     pub(super) first_row: Option<i64>,
     /// All keys have been emitted as final.
     pub(super) closed: bool,
+    /// Keys that have changed since their last row.
+    dirty: usize,
+    /// Those of them of which late records came.
+    late: usize,
     /// The position at the last emission, to take turns.
     pub(super) last_emitted: i64,
 }
@@ -48,6 +52,10 @@ struct KeyState {
     dirty_since: i64,
     revision: i64,
     late_count: i64,
+    /// Its last row was final.
+    is_final: bool,
+    /// Late records came since its last row: only the next one tells how many.
+    has_late: bool,
 }
 
 impl KeyState {
@@ -61,7 +69,7 @@ impl KeyState {
 pub(super) struct Emission {
     pub id: SlotId,
     pub closed: bool,
-    /// The most rows.
+    /// The most rows, besides those that tell of late records: these can't wait, for after a restart nobody would know.
     pub limit: usize,
     pub position: i64,
     pub aggregates_end: i64,
@@ -76,6 +84,8 @@ impl Slot {
             first_offset,
             first_row: None,
             closed: false,
+            dirty: 0,
+            late: 0,
             last_emitted: 0,
         }
     }
@@ -85,9 +95,14 @@ impl Slot {
             let key = self.keys.entry(key).or_default();
             if !key.is_dirty() {
                 key.dirty_since = changed - 1;
+                self.dirty += 1;
             }
             key.changed = changed;
-            key.late_count += if late { count } else { 0 };
+            if late {
+                key.late_count += count;
+                self.late += usize::from(!key.has_late);
+                key.has_late = true;
+            }
         }
         self.states.push(states);
         self.is_merged = false;
@@ -99,8 +114,11 @@ impl Slot {
         if let Some(state) = self.keys.get_mut(&key)
             && row.revision > state.revision
         {
+            let was_dirty = state.is_dirty();
             state.revision = row.revision;
+            state.is_final = row.is_final;
             state.emitted = row.position;
+            self.dirty -= usize::from(was_dirty && !state.is_dirty());
             state.dirty_since = state.dirty_since.max(row.position);
             state.late_count = row.late_count;
         }
@@ -108,33 +126,45 @@ impl Slot {
 
     /// The oldest partials offset that contributed to a key and is in no row.
     pub(super) fn dirty_since(&self) -> Option<i64> {
+        if self.dirty == 0 {
+            return None;
+        }
         self.keys.values().filter(|key| key.is_dirty()).map(|key| key.dirty_since).min()
     }
 
     pub(super) fn needs_emission(&self) -> bool {
-        self.keys.values().any(KeyState::is_dirty)
+        self.dirty > 0
     }
 
-    /// The rows of changed keys, or of all keys when the slot closes just now.
+    pub(super) fn has_late(&self) -> bool {
+        self.late > 0
+    }
+
+    /// The rows of changed keys, and of a slot that has closed those of all keys that have no final one yet.
     pub(super) async fn emit(
         &mut self,
         plan: &Plan,
         emission: Emission,
     ) -> Result<Vec<AggregateRow>, PlanError> {
-        let closes = emission.closed && !self.closed;
         self.compact(plan).await?;
         let Some(states) = self.states.first() else { return Ok(Vec::new()) };
-        let mut left = emission.limit;
+        let (mut left, mut rest) = (emission.limit, false);
         let wanted: BooleanArray = (0..states.num_rows())
             .map(|row| {
-                let wanted = left > 0 && (closes || self.keys[&key_at(states, row)].is_dirty());
-                left -= usize::from(wanted);
+                let key = &self.keys[&key_at(states, row)];
+                let pending = key.is_dirty() || (emission.closed && !key.is_final);
+                let wanted = pending && (left > 0 || key.has_late);
+                rest |= pending && !wanted;
+                left = left.saturating_sub(usize::from(wanted));
                 Some(wanted)
             })
             .collect();
+        self.closed = emission.closed && !rest;
+        if wanted.true_count() == 0 {
+            return Ok(Vec::new());
+        }
         let states = filter_record_batch(states, &wanted).map_err(|error| failed(&error))?;
         let results = totals(&plan.finish(&[states]).await?)?;
-        self.closed = emission.closed;
         self.last_emitted = emission.position;
         self.first_row.get_or_insert(emission.aggregates_end);
         Ok(results.into_iter().map(|totals| self.row(&totals, emission)).collect())
@@ -142,7 +172,11 @@ impl Slot {
 
     fn row(&mut self, totals: &Totals, emission: Emission) -> AggregateRow {
         let state = self.keys.get_mut(&totals.key).expect("every state's key was entered when it was added");
+        self.dirty -= usize::from(state.is_dirty());
+        self.late -= usize::from(state.has_late);
         state.revision += 1;
+        state.is_final = emission.closed;
+        state.has_late = false;
         state.emitted = emission.position;
         AggregateRow {
             revision: state.revision,

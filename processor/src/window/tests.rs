@@ -54,6 +54,7 @@ struct Simulation {
     told: Vec<Option<progress::Source>>,
     /// The events of each source, in the order of their offsets.
     sources: [Vec<Event>; 2],
+    rows_max: usize,
 }
 
 impl Simulation {
@@ -69,6 +70,7 @@ impl Simulation {
             committed: (0, checkpoint),
             told: Vec::new(),
             sources: [Vec::new(), Vec::new()],
+            rows_max: usize::MAX,
         }
     }
 
@@ -97,11 +99,21 @@ impl Simulation {
     }
 
     fn emit(&mut self, early: bool) {
-        let moment = Moment { now: NOW, early, aggregates_end: offset_of(self.rows.len()) };
+        let (rows_max, aggregates_end) = (self.rows_max, offset_of(self.rows.len()));
+        let moment = Moment { now: NOW, early, rows_max, aggregates_end };
         let outputs = RUNTIME.block_on(self.windows.outputs(moment)).expect("outputs");
         self.rows.extend(outputs.rows);
         self.committed = (self.windows.position(), self.windows.checkpoint(offset_of(self.rows.len())));
         self.told = self.windows.sources();
+    }
+
+    /// Until there is nothing left to write.
+    fn settle(&mut self) {
+        let mut before = usize::MAX;
+        while self.rows.len() != before {
+            before = self.rows.len();
+            self.emit(true);
+        }
     }
 
     fn crash(&mut self) {
@@ -218,11 +230,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn any_chunks_lateness_and_crashes_give_the_same_final_windows(mut steps in prop::collection::vec(step(), 1..24)) {
+    fn any_chunks_lateness_and_crashes_give_the_same_final_windows(
+        mut steps in prop::collection::vec(step(), 1..24), rows_max in prop_oneof![1_usize..6, Just(usize::MAX)],
+    ) {
         // In the end all sources fall idle and everything closes.
         steps.extend([Step::Idle(0), Step::Idle(1), Step::Crash, Step::Emit(false), Step::Crash, Step::Emit(true)]);
-        let mut simulation = Simulation::new();
+        let mut simulation = Simulation { rows_max, ..Simulation::new() };
         steps.iter().for_each(|step| simulation.step(step));
+        simulation.settle();
+        let late = simulation.store().values().map(|row| row.late_count).collect::<Vec<_>>();
+        simulation.crash();
+        simulation.settle();
+        prop_assert_eq!(late, simulation.store().values().map(|row| row.late_count).collect::<Vec<_>>());
         let events = steps.iter().flat_map(|step| match step {
             Step::Chunk(_, events) => events.as_slice(),
             _ => &[],
@@ -239,9 +258,11 @@ proptest! {
 
     /// Commit tokens rest on this.
     #[test]
-    fn what_is_told_to_be_emitted_is_in_rows(mut steps in prop::collection::vec(step(), 1..24)) {
+    fn what_is_told_to_be_emitted_is_in_rows(
+        mut steps in prop::collection::vec(step(), 1..24), rows_max in prop_oneof![1_usize..6, Just(usize::MAX)],
+    ) {
         steps.extend([Step::Emit(true), Step::Crash, Step::Emit(true)]);
-        let mut simulation = Simulation::new();
+        let mut simulation = Simulation { rows_max, ..Simulation::new() };
         for step in &steps {
             simulation.step(step);
             let stored = simulation.store();
@@ -279,6 +300,53 @@ fn a_window_closes_once_and_a_late_record_makes_the_next_revision() {
         .map(|row| (row.window_start.0, row.query_count, row.revision, row.is_final, row.late_count))
         .collect();
     assert_eq!(seen, [(0, 1, 1, true, 0), (0, 2, 2, true, 1)]);
+}
+
+/// Whatever the watermark has jumped over meanwhile.
+#[test]
+fn however_many_keys_close_at_once_a_transaction_has_a_limit_and_each_is_final_once_over_restarts() {
+    let mut simulation = Simulation { rows_max: 3, ..Simulation::new() };
+    let event = |service| Event { at_s: 1, service, duration_ms: 1.0 };
+    simulation.step(&Step::Idle(1));
+    simulation.step(&Step::Chunk(0, (0..10).map(event).collect()));
+    simulation.step(&Step::Emit(true));
+    simulation.step(&chunk(10_000));
+    for _ in 0..20 {
+        let before = simulation.rows.len();
+        simulation.step(&Step::Emit(false));
+        assert!(simulation.rows.len() - before <= 3, "{} rows at once", simulation.rows.len() - before);
+        simulation.step(&Step::Crash);
+    }
+    for window in Window::ALL {
+        let of_window = |row: &&AggregateRow| row.window == window && row.window_start.0 == 0 && row.is_final;
+        let rows = simulation.rows.iter().filter(of_window);
+        let mut services: Vec<_> = rows.map(|row| row.service_id).collect();
+        services.sort_unstable();
+        assert_eq!(services, (0..10).map(service).collect::<Vec<_>>(), "{window}");
+    }
+    assert_eq!(simulation.windows.slots(), 3, "those of the last chunk");
+}
+
+/// How many records came late is in the rows alone: it must not get lost while others are waiting for their turn.
+#[test]
+fn rows_of_late_records_are_in_the_next_transaction_however_many_others_wait() {
+    let mut simulation = Simulation { rows_max: 1, ..Simulation::new() };
+    let chunk_of = |at_s, services: std::ops::Range<u8>| {
+        Step::Chunk(0, services.map(|service| Event { at_s, service, duration_ms: 1.0 }).collect())
+    };
+    simulation.step(&Step::Idle(1));
+    simulation.step(&chunk_of(1, 0..5));
+    simulation.step(&chunk(20));
+    simulation.step(&Step::Emit(false));
+    simulation.step(&chunk_of(2, 3..5));
+    simulation.step(&Step::Emit(false));
+    simulation.step(&Step::Crash);
+    simulation.settle();
+    let late = |row: &&AggregateRow| row.window == Window::FiveSeconds && row.window_start.0 == 0;
+    let store = simulation.store();
+    let late: Vec<_> = store.values().filter(late).map(|row| (row.query_count, row.late_count)).collect();
+    assert_eq!(late, [(1, 0), (1, 0), (1, 0), (2, 1), (2, 1)]);
+    assert!(simulation.windows.is_full(0) && !simulation.windows.is_full(1));
 }
 
 #[test]

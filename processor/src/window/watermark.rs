@@ -46,9 +46,12 @@ impl Watermark {
         }
     }
 
-    /// Moves on as far as the sources allow.
-    pub(super) fn advance(&mut self, now: EventTime) {
-        self.current = self.current.max(self.allowed(now));
+    /// Moves on as far as the sources allow, but not past `limit`; whether it has moved.
+    pub(super) fn advance(&mut self, now: EventTime, limit: Option<EventTime>) -> bool {
+        let allowed = self.allowed(now).map(|allowed| limit.map_or(allowed, |limit| allowed.min(limit)));
+        let before = self.current;
+        self.current = before.max(allowed);
+        self.current != before
     }
 
     fn allowed(&self, now: EventTime) -> Option<EventTime> {
@@ -89,7 +92,18 @@ mod tests {
     fn tell(watermark: &mut Watermark, partition: i32, max: Option<i64>, idle: bool) {
         let progress = Progress { partition, next_offset: 0, max_event_time: max.map(at), idle };
         watermark.observe(&Header { sources: 2, progress: vec![progress], oldest_arrival: None });
-        watermark.advance(at(1000));
+        watermark.advance(at(1000), None);
+    }
+
+    #[test]
+    fn stops_at_the_limit_and_says_whether_it_moved() {
+        let mut watermark = Watermark::new(Duration::from_secs(2));
+        tell(&mut watermark, 0, None, true);
+        tell(&mut watermark, 1, None, true);
+        assert_eq!(watermark.current(), Some(at(998)));
+        assert!(!watermark.advance(at(2000), Some(at(5))), "it never goes back");
+        assert!(watermark.advance(at(2000), Some(at(1500))));
+        assert_eq!(watermark.current(), Some(at(1500)));
     }
 
     #[test]

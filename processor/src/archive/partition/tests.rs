@@ -22,8 +22,12 @@ fn payload(workspace: u128, id: i64) -> Vec<u8> {
 }
 
 fn feed(partition: &mut Partition, offset: i64, payload: &[u8]) {
+    feed_at(EventTime(0), partition, offset, payload);
+}
+
+fn feed_at(append_time: EventTime, partition: &mut Partition, offset: i64, payload: &[u8]) {
     let content = partition.parse(offset, Some(payload));
-    let record = Record { offset, append_time: EventTime(0), bytes: payload.len(), content };
+    let record = Record { offset, append_time, bytes: payload.len(), content };
     partition.take(record, &known(), Instant::now());
 }
 
@@ -40,6 +44,20 @@ fn what_became_a_dead_letter_is_not_remembered_though_it_would_count_today() {
     feed(&mut partition, 1, &payload(KNOWN, 2));
     feed(&mut partition, 2, &payload(KNOWN, 1));
     feed(&mut partition, 3, &payload(KNOWN, 2));
+    assert_eq!(waiting(&mut partition), [2]);
+}
+
+/// A larger skew was allowed then.
+#[test]
+fn what_is_archived_is_remembered_though_it_would_be_a_dead_letter_today() {
+    let later = EventTime(3_600_000_000);
+    let mut metric = row(KNOWN, 0, 1).metric;
+    metric.completed_at = later;
+    let ahead = serde_json::to_vec(&metric).expect("serializes");
+    let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), HashSet::new());
+    feed(&mut partition, 0, &ahead);
+    feed_at(later, &mut partition, 1, &ahead);
+    feed_at(later, &mut partition, 2, &payload(KNOWN, 2));
     assert_eq!(waiting(&mut partition), [2]);
 }
 

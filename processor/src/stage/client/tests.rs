@@ -1,38 +1,22 @@
 //! Members of a group on an embedded log, at the moments at which rebalances go wrong.
 
 use super::*;
-use clap::{Args as _, FromArgMatches as _};
-use millrace_broker::{Broker, Settings};
-use std::collections::BTreeSet;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use crate::stage::embedded::{Embedded, PARTITIONS, until};
+use std::{collections::BTreeSet, ops::Deref};
 
-const PARTITIONS: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(60);
+struct Site(Embedded);
 
-struct Site {
-    log: LogSettings,
-    _runtime: Runtime,
-    _broker: Broker,
-    _folder: TempDir,
+impl Deref for Site {
+    type Target = Embedded;
+
+    fn deref(&self) -> &Embedded {
+        &self.0
+    }
 }
 
 impl Site {
     fn start() -> Self {
-        let (runtime, folder) = (Runtime::new().expect("a runtime"), tempfile::tempdir().expect("a folder"));
-        let command = Settings::augment_args(clap::Command::new("test"));
-        let matches = command.get_matches_from(["test", "--log-listen", "127.0.0.1:0"]);
-        let settings = Settings::from_arg_matches(&matches).expect("a free port");
-        let broker = runtime.block_on(Broker::start(folder.path(), settings)).expect("a broker");
-        let log = LogSettings {
-            brokers: broker.address().to_string(),
-            topic_prefix: "t.".to_owned(),
-            topic_partitions: 4,
-            topic_replication: -1,
-            properties: Vec::new(),
-        };
-        runtime.block_on(millrace_log::ensure_topics(&log)).expect("topics");
-        Self { log, _runtime: runtime, _broker: broker, _folder: folder }
+        Self(Embedded::start())
     }
 
     fn member(&self, process: &str) -> Member {
@@ -46,7 +30,7 @@ impl Site {
         let mut first = self.member("first");
         until("the first has everything", || {
             first.step();
-            first.owned.len() == PARTITIONS
+            first.count() == PARTITIONS
         });
         let mut second = self.member("second");
         until("the first has to give something up", || {
@@ -66,13 +50,18 @@ struct Member {
 }
 
 impl Member {
+    fn count(&self) -> i32 {
+        i32::try_from(self.owned.len()).expect("few")
+    }
+
     fn step(&mut self) {
         self.client.consumer.poll(POLL_WAIT);
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
-                let positions: Vec<_> = partitions.iter().map(|p| (*p, NextOffset::START)).collect();
-                self.client.take_on(&positions).expect("taken on");
-                partitions.iter().for_each(|p| self.client.begin(*p).expect("begun"));
+                self.client.take_on(&partitions).expect("taken on");
+                for partition in &partitions {
+                    self.client.begin(*partition, NextOffset::START).expect("begun");
+                }
                 self.owned.extend(partitions);
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -94,13 +83,6 @@ impl Member {
     }
 }
 
-fn until(what: &str, mut attempt: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !attempt() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-    }
-}
-
 #[test]
 fn who_comes_back_between_the_two_rounds_leaves_no_partition_without_owner() {
     let site = Site::start();
@@ -112,7 +94,7 @@ fn who_comes_back_between_the_two_rounds_leaves_no_partition_without_owner() {
         first.step();
         first.told > 0
     });
-    assert!(first.owned.len() + second.owned.len() < PARTITIONS, "otherwise there is nothing to mend");
+    assert!(first.count() + second.count() < PARTITIONS, "otherwise there is nothing to mend");
     until("all have an owner", || {
         for (name, member) in [("first", &mut first), ("second", &mut second)] {
             member.step();
@@ -121,7 +103,7 @@ fn who_comes_back_between_the_two_rounds_leaves_no_partition_without_owner() {
                 *member = site.member(name);
             }
         }
-        first.owned.len() + second.owned.len() == PARTITIONS && first.owned.is_disjoint(&second.owned)
+        first.count() + second.count() == PARTITIONS && first.owned.is_disjoint(&second.owned)
     });
 }
 
@@ -144,7 +126,8 @@ fn a_transaction_that_a_rebalance_overtakes_is_repeated_before_anything_is_given
         third.told > 0
     });
     first.transact(&topic, partition).expect("it is the owner until it agrees");
-    assert_eq!(first.client.committed(partition).expect("an offset").0, NextOffset::exclusive(5));
+    let (committed, _) = first.client.positions.committed(partition).expect("an offset");
+    assert_eq!(committed, NextOffset::exclusive(5));
     assert!(first.client.news().is_some(), "it still has to be answered");
 }
 
@@ -155,7 +138,7 @@ fn a_transaction_of_what_somebody_else_has_gone_on_with_is_not_repeated() {
     let mut first = site.member("first");
     until("the first has everything", || {
         first.step();
-        first.owned.len() == PARTITIONS
+        first.count() == PARTITIONS
     });
     first.transact(&topic, 0).expect("it is the owner");
     let mut second = site.member("second");
@@ -174,7 +157,7 @@ fn who_leaves_to_others_is_gone_at_once_and_who_is_alone_stays() {
     let mut first = site.member("first");
     until("the first has everything", || {
         first.step();
-        first.owned.len() == PARTITIONS
+        first.count() == PARTITIONS
     });
     first.client.leave_to_others();
     let in_group =
@@ -191,7 +174,7 @@ fn who_leaves_to_others_is_gone_at_once_and_who_is_alone_stays() {
     let left = Instant::now();
     until("the second has everything", || {
         second.step();
-        second.owned.len() == PARTITIONS
+        second.count() == PARTITIONS
     });
     assert!(left.elapsed() < Duration::from_secs(5), "before the session of the first would have ended");
 }

@@ -7,7 +7,7 @@ use prometheus::{Error, IntCounter, IntCounterVec, Opts, Registry};
 /// Counters of all combine workers of a process.
 #[derive(Clone)]
 pub struct Meters {
-    records: IntCounterVec,
+    pub(super) records: IntCounterVec,
     dead_letters: IntCounterVec,
     transactions: IntCounter,
 }

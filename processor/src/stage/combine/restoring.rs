@@ -5,36 +5,35 @@ use crate::{
     admission::Admission,
     plan::Raw,
     settings::AdmissionSettings,
+    sink::outage::Chain,
     stage::{
         StageError,
         chunk::{Record, Source},
+        positions::{Positions, SOON},
         range::{self, Range},
         settled::{Stretch, dead_letters},
     },
 };
 use hashbrown::{HashMap, HashSet};
-use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, WorkspaceId};
 use millrace_tenancy::Directory;
 use rdkafka::Message as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const DIRECTORY_RETRY: Duration = Duration::from_millis(500);
+pub(super) const DIRECTORY_RETRY: Duration = Duration::from_millis(500);
 /// Records judged together.
 const BATCH_RECORDS: usize = 10_000;
 
 /// Workspaces that certainly exist, and since when.
 pub(super) type Known = HashMap<WorkspaceId, EventTime>;
 
-/// Asks for workspaces not yet known. While the database is away it waits, but not when `must_stop` says so: an unanswered
-/// question is no reason to call a record a dead letter.
+/// Asks once for workspaces not yet known. An unanswered question is no reason to call a record a dead letter.
 pub(super) fn learn_workspaces(
     (directory, runtime): (&Directory, &Runtime),
     known: &mut Known,
     records: &[Record],
-    must_stop: impl Fn() -> bool,
 ) -> Result<(), StageError> {
     let wanted: HashSet<WorkspaceId> = records
         .iter()
@@ -45,34 +44,21 @@ pub(super) fn learn_workspaces(
         return Ok(());
     }
     let wanted: Vec<_> = wanted.into_iter().collect();
-    let mut told = false;
-    loop {
-        match runtime.block_on(directory.created(&wanted)) {
-            Ok(found) => {
-                known.extend(found);
-                return Ok(());
-            }
-            Err(error) if must_stop() => return Err(StageError::Directory(error)),
-            Err(error) => {
-                if !told {
-                    tracing::warn!(%error, "can't ask which workspaces exist; waiting for the database");
-                }
-                told = true;
-            }
-        }
-        wait(runtime, DIRECTORY_RETRY);
-    }
+    known.extend(runtime.block_on(directory.created(&wanted)).map_err(StageError::Directory)?);
+    Ok(())
 }
 
-/// One partition, from which records up to `next` have been judged.
+pub(super) fn tell_outage(error: &StageError) {
+    tracing::warn!(error = %Chain(error), "can't ask which workspaces exist; waiting for the database");
+}
+
+/// One partition, from which records up to its committed offset have been judged.
 pub(super) struct Restoring {
     pub components: Components,
     pub admission: AdmissionSettings,
     pub topic: String,
     pub partition: i32,
-    pub next: NextOffset,
-    /// The first offset that retention has left.
-    pub low: NextOffset,
+    pub positions: Arc<Positions>,
     pub known: Known,
 }
 
@@ -83,16 +69,18 @@ pub(super) struct Restored {
 
 impl Restoring {
     /// Reads back what the duplicate memory of the partition must hold.
-    pub(super) fn run(mut self, stop: &CancellationToken) -> Result<Restored, StageError> {
+    pub(super) fn run(&self, stop: &CancellationToken) -> Result<Restored, StageError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StageError::Thread)?;
-        let Self { next, partition, .. } = self;
-        let (topic, log) = (self.topic.clone(), self.components.log.clone());
+        let (partition, log) = (self.partition, &self.components.log);
+        let (next, _) = self.positions.committed(partition)?;
+        let low = self.positions.low(partition)?;
+        let mut known = self.known.clone();
         let mut source = Source::new(Admission::new(&self.admission), next);
         let from = Admission::restore_from(next, &self.admission);
-        let dead = dead_letters(&log, Stretch { partition, from, to: next }, stop)?;
+        let dead = dead_letters(log, Stretch { partition, from, to: next }, SOON, stop)?;
         let mut batch = Vec::new();
-        range::read(&log, Range { topic: &topic, partition, from, to: next }, stop, |message| {
+        range::read(log, Range { topic: &self.topic, partition, from, to: next }, stop, |message| {
             if dead.contains(&message.offset()) {
                 return Ok(());
             }
@@ -100,26 +88,39 @@ impl Restoring {
             if batch.len() < BATCH_RECORDS {
                 return Ok(());
             }
-            self.remember(&runtime, &mut source, &mut batch, stop)
+            self.remember(&runtime, (&mut source, &mut known), &mut batch, stop)
         })?;
-        self.remember(&runtime, &mut source, &mut batch, stop)?;
-        source.restored(next, self.low);
-        Ok(Restored { source, known: self.known })
+        self.remember(&runtime, (&mut source, &mut known), &mut batch, stop)?;
+        source.restored(next, low);
+        Ok(Restored { source, known })
     }
 
     /// Judges records once more, for the memory alone.
     fn remember(
-        &mut self,
+        &self,
         runtime: &Runtime,
-        source: &mut Source,
+        (source, known): (&mut Source, &mut Known),
         records: &mut Vec<Record>,
         stop: &CancellationToken,
     ) -> Result<(), StageError> {
         let directory = &self.components.directory;
-        learn_workspaces((directory, runtime), &mut self.known, records, || stop.is_cancelled())?;
+        let mut told = false;
+        while let Err(error) = learn_workspaces((directory, runtime), known, records) {
+            if stop.is_cancelled() {
+                return Err(error);
+            }
+            if !told {
+                tell_outage(&error);
+            }
+            told = true;
+            wait(runtime, DIRECTORY_RETRY);
+        }
         let mut discarded = Raw::default();
-        for record in records.drain(..) {
-            source.take(&record, &self.known, &mut discarded, EventTime(i64::MIN));
+        for mut record in records.drain(..) {
+            if let Ok((identity, _)) = &record.parsed {
+                record.append_time = identity.admitted_at(record.append_time);
+            }
+            source.take(&record, known, &mut discarded, EventTime(i64::MIN));
         }
         Ok(())
     }

@@ -181,7 +181,11 @@ fn restore(site: &mut Site<'_>, partition: i32, epoch: u64) -> Held {
     let stretch =
         stretch.take_while(|(offset, _)| *offset < next.get() && !site.has(Fault::DuplicatesForgotten));
     for (offset, raw) in stretch.filter(|(offset, _)| !dead.contains(offset)) {
-        source.take(&record(partition, offset, raw), &site.created, &mut discarded, EventTime(i64::MIN));
+        let mut record = record(partition, offset, raw);
+        if let Ok((identity, _)) = &record.parsed {
+            record.append_time = identity.admitted_at(record.append_time);
+        }
+        source.take(&record, &site.created, &mut discarded, EventTime(i64::MIN));
     }
     source.restored(next, NextOffset::START);
     site.tell(format_args!("  raw partition {partition} from {next}, remembered from {from}"));

@@ -56,6 +56,8 @@ pub struct Site<'a> {
     pub now: EventTime,
     pub created: HashMap<WorkspaceId, EventTime>,
     pub windows: WindowSettings,
+    /// Of a transaction of windows.
+    pub rows_max: usize,
     pub dedupe_records: u32,
     pub future_skew: Duration,
     /// All comes in order, and no raw partition falls idle: nothing may be late.
@@ -89,6 +91,7 @@ impl<'a> Site<'a> {
             now,
             created: [(FIRST_WORKSPACE, now)].into_iter().collect(),
             windows,
+            rows_max: *random.pick(&[1, 2, 5, 5_000]),
             dedupe_records: if orderly { 1_000 } else { *random.pick(&[2, 5, 1_000]) },
             future_skew: Duration::from_secs(10),
             random,

@@ -121,6 +121,9 @@ fn take_frames(site: &Site<'_>, partition: i32, held: &mut Held, frames: usize) 
     let read = site.log.partials[index(partition)].read(held.position, uncommitted).take(frames);
     let mut count = 0;
     for (offset, frame) in read {
+        if held.windows.is_full(site.rows_max) {
+            break;
+        }
         held.position = offset + 1;
         count += 1;
         if let Some((header, states)) = decode(site, frame) {
@@ -149,7 +152,8 @@ fn decode(site: &Site<'_>, frame: &[u8]) -> Option<(Header, Option<RecordBatch>)
 }
 
 fn emit(site: &Site<'_>, held: &mut Held, early: bool) -> Vec<AggregateRow> {
-    let moment = Moment { now: site.now, early, aggregates_end: held.aggregates_end };
+    let Site { now, rows_max, .. } = *site;
+    let moment = Moment { now, early, rows_max, aggregates_end: held.aggregates_end };
     let outputs = site.engine.runtime.block_on(held.windows.outputs(moment));
     let mut rows = outputs.expect("it aggregates").rows;
     if site.has(Fault::RevisionNotRaised) {

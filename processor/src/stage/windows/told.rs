@@ -1,27 +1,18 @@
 //! The `progress` topic, as the windows stage writes it with each commit and reads it when it takes over a partition.
 
 use super::{
-    super::{
-        StageError,
-        client::Client,
-        range::{self, Quiet, Range},
-    },
-    Components,
+    super::{StageError, client::Client, range::Range},
+    reader::Reader,
 };
 use crate::window::Windows;
 use millrace_log::NextOffset;
 use millrace_schemas::progress::{Progress, Source, VERSION};
-use rdkafka::{
-    Message as _,
-    consumer::{BaseConsumer, Consumer as _},
-    producer::BaseRecord,
-};
+use rdkafka::{Message as _, producer::BaseRecord};
 use std::time::Duration;
 
 /// How many offsets are read back for the newest record of a partition: a commit takes two and its rows, and where the
 /// topic has fewer partitions than `partials`, several share one.
 const READ_BACK: i64 = 2_000;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The topic, and what all its records say.
 #[derive(Clone)]
@@ -36,20 +27,13 @@ pub(super) struct Channel {
 
 impl Channel {
     /// What was told last of a partials partition.
-    pub(super) fn newest(
-        &self,
-        components: &Components,
-        consumer: &BaseConsumer<Quiet>,
-        number: i32,
-    ) -> Result<Option<Progress>, StageError> {
+    pub(super) fn newest(&self, reader: &Reader, number: i32) -> Result<Option<Progress>, StageError> {
         let partition = number % self.partitions;
-        let (low, end) = consumer
-            .fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT)
-            .map_err(StageError::kafka("asking for the end of the progress"))?;
-        let from = NextOffset::exclusive(low.max(end - READ_BACK));
-        let range = Range { topic: &self.topic, partition, from, to: NextOffset::exclusive(end) };
+        let (low, end) = reader.bounds(&self.topic, partition)?;
+        let from = low.max(NextOffset::exclusive(end.get() - READ_BACK));
+        let range = Range { topic: &self.topic, partition, from, to: end };
         let mut newest = None;
-        range::read(&components.log, range, &components.shutdown, |message| {
+        reader.read(range, |message| {
             match Progress::read(message.payload().unwrap_or_default()) {
                 Ok(progress) if progress.partition == number => newest = Some(progress),
                 Ok(_) => {}
@@ -64,14 +48,10 @@ impl Channel {
     }
 
     /// One past the newest row within the bounds of an aggregates partition; `None` if it lies too far back.
-    pub(super) fn rows_end(
-        &self,
-        components: &Components,
-        bounds: Range<'_>,
-    ) -> Result<Option<i64>, StageError> {
+    pub(super) fn rows_end(&self, reader: &Reader, bounds: Range<'_>) -> Result<Option<i64>, StageError> {
         let from = bounds.from.max(NextOffset::exclusive(bounds.to.get() - READ_BACK));
         let mut rows_end = (from == bounds.from).then_some(0);
-        range::read(&components.log, Range { from, ..bounds }, &components.shutdown, |row| {
+        reader.read(Range { from, ..bounds }, |row| {
             rows_end = Some(NextOffset::after(row.offset()).get());
             Ok(())
         })?;
