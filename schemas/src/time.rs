@@ -30,12 +30,17 @@ impl EventTime {
 
     /// Reads RFC 3339 with any offset; digits below a microsecond are dropped.
     pub fn parse(text: &str) -> Option<Self> {
-        if let Some(time) = utc::parse(text.as_bytes()) {
+        if let Some(time) = Self::parse_utc(text.as_bytes()) {
             return Some(time);
         }
         let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         // Beyond, it could not be written so that it is read again.
         (0..=9999).contains(&time.year()).then(|| Self(time.timestamp_micros()))
+    }
+
+    /// Reads the form that nearly every producer sends, `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, and no other.
+    pub fn parse_utc(text: &[u8]) -> Option<Self> {
+        utc::parse(text)
     }
 
     pub fn saturating_add(self, duration: Duration) -> Self {

@@ -116,3 +116,66 @@ fn says_what_is_wrong_and_where() {
     let error = parse(b"{\"id\": ").expect_err("no JSON");
     assert!(error.message.starts_with("not JSON: EOF"), "{error}");
 }
+
+/// As `json.dumps` of Python writes it.
+fn spaced(record: &Value) -> String {
+    let fields = record.as_object().expect("an object").iter();
+    format!(
+        "{{{}}}",
+        fields.map(|(name, value)| format!("\"{name}\": {value}")).collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn plain() -> Value {
+    let mut record = example();
+    record["completed_at"] = json!("2026-01-10T00:00:00.123456Z");
+    record.as_object_mut().expect("an object").remove("more");
+    record
+}
+
+#[test]
+fn the_fast_path_takes_what_producers_write() {
+    let metric = QueryMetric::from_value(&plain()).expect("valid");
+    let expected = parse(plain().to_string().as_bytes()).ok();
+    assert!(expected.is_some());
+    for written in
+        [serde_json::to_string(&metric).expect("plain data"), plain().to_string(), spaced(&plain())]
+    {
+        assert_eq!(quick::parse(written.as_bytes()), expected, "{written}");
+    }
+    for optional in ["rows_affected", "error_message", "tags"] {
+        let mut record = plain();
+        record.as_object_mut().expect("an object").remove(optional);
+        assert!(quick::parse(record.to_string().as_bytes()).is_some(), "{record}");
+    }
+}
+
+proptest! {
+    /// What the fast path takes, the full reader reads the same, to the last bit of a duration.
+    #[test]
+    fn the_fast_path_reads_as_the_full_reader_does(
+        duration in prop_oneof![
+            "(0|[1-9][0-9]{0,13})(\\.[0-9]{1,16})?", "-?[0-9]{0,3}\\.?[0-9]{0,3}([eE][+-]?[0-9]{1,3})?", Just("null".to_owned()),
+        ],
+        rows in "-?[0-9]{0,20}(\\.0)?",
+        text in prop::collection::vec(
+            prop_oneof!["[ -~]{0,9}", "\\PC{0,4}", "\\\\[\"bfnrtuq/\\\\]", "[\u{0}-\u{1f}]"], 0..4,
+        ),
+        fields in Just(FIELDS.to_vec()).prop_shuffle(),
+        spaced in any::<bool>(),
+    ) {
+        let text = text.concat();
+        let values = plain();
+        let value = |field| match field {
+            "duration_ms" => duration.clone(),
+            "rows_affected" => rows.clone(),
+            "query_text" => format!("\"{text}\""),
+            "tags" => format!("[\"a\",\"{text}\"]"),
+            _ => values[field].to_string(),
+        };
+        let space = if spaced { " " } else { "" };
+        let fields: Vec<_> = fields.into_iter().map(|field| format!("\"{field}\":{space}{}", value(field))).collect();
+        let written = format!("{{{}}}", fields.join(&format!(",{space}")));
+        agree(written.as_bytes());
+    }
+}

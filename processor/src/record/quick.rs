@@ -1,0 +1,110 @@
+//! The fast path for records in the form that nearly every producer writes: one line of JSON, the known fields in any
+//! order, ids with hyphens, times in UTC. It takes only what is certainly valid. Whatever else there is, right or wrong,
+//! is left to the full reader, which also finds the words for what is wrong.
+
+use super::{Measured, reader::Reader};
+use crate::admission::Identity;
+use millrace_schemas::{
+    EventTime, RecordId, ServiceId, Status, WorkspaceId,
+    metric::{DURATION_MS_MAX, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX},
+};
+use uuid::Uuid;
+
+/// Fields as serde writes them: the next one is looked for first.
+const FIELDS: [&[u8]; 11] = [
+    b"id\"",
+    b"workspace_id\"",
+    b"service_id\"",
+    b"query_text\"",
+    b"status\"",
+    b"duration_ms\"",
+    b"rows_affected\"",
+    b"error_message\"",
+    b"started_at\"",
+    b"completed_at\"",
+    b"tags\"",
+];
+/// Those that may be missing.
+const OPTIONAL: u16 = 1 << 6 | 1 << 7 | 1 << 10;
+const ALL: u16 = (1 << FIELDS.len()) - 1;
+
+/// `None` where the bytes are of another form.
+pub(super) fn parse(bytes: &[u8]) -> Option<(Identity, Measured)> {
+    let mut reader = Reader::new(bytes);
+    let mut found = Found::default();
+    let (mut seen, mut likely) = (0_u16, 0);
+    reader.expect(b'{')?;
+    loop {
+        reader.expect(b'"')?;
+        let field = reader.name(&FIELDS, likely)?;
+        reader.expect(b':')?;
+        reader.space();
+        found.read(field, &mut reader)?;
+        if seen & (1 << field) != 0 {
+            return None;
+        }
+        seen |= 1 << field;
+        likely = field + 1;
+        match reader.next()? {
+            b',' => reader.space(),
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    let is_whole = reader.is_at_end_of_text() && seen | OPTIONAL == ALL;
+    is_whole.then(|| found.split())?
+}
+
+#[derive(Default)]
+struct Found {
+    id: Uuid,
+    workspace: Uuid,
+    service: Uuid,
+    status: Option<Status>,
+    duration_ms: Option<f64>,
+    rows_affected: Option<i64>,
+    completed_at: Option<EventTime>,
+}
+
+impl Found {
+    #[inline]
+    fn read(&mut self, field: usize, reader: &mut Reader<'_>) -> Option<()> {
+        match field {
+            0 => self.id = reader.uuid()?,
+            1 => self.workspace = reader.uuid()?,
+            2 => self.service = reader.uuid()?,
+            3 => reader.string(QUERY_TEXT_BYTES_MAX)?,
+            4 => self.status = Some(reader.status()?),
+            5 if !reader.null() => {
+                self.duration_ms = Some(reader.number().filter(|ms| *ms <= DURATION_MS_MAX)?);
+            }
+            6 if !reader.null() => self.rows_affected = Some(reader.count()?),
+            7 if !reader.null() => reader.string(ERROR_MESSAGE_BYTES_MAX)?,
+            8 => drop(reader.time()?),
+            9 => self.completed_at = Some(reader.time()?),
+            10 => reader.strings(TAGS_MAX, TAG_BYTES_MAX)?,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+impl Found {
+    /// All that is required was seen.
+    fn split(self) -> Option<(Identity, Measured)> {
+        let status = self.status?;
+        let identity = Identity {
+            workspace: WorkspaceId(self.workspace),
+            id: RecordId(self.id),
+            completed_at: self.completed_at?,
+            running: status == Status::Running,
+        };
+        let measured = Measured {
+            service: ServiceId(self.service),
+            status,
+            duration_ms: self.duration_ms,
+            rows_affected: self.rows_affected,
+        };
+        Some((identity, measured))
+    }
+}

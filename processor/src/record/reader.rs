@@ -1,0 +1,186 @@
+//! Reads JSON from left to right, but only the plain forms of it: each method takes what it names or nothing at all.
+
+use memchr::memchr2;
+use millrace_schemas::{EventTime, Status};
+use uuid::Uuid;
+
+/// So many decimal digits fit into the 53 bits of a double, and so many into 64.
+const EXACT_DIGITS: usize = 15;
+const COUNT_DIGITS: usize = 18;
+/// Exact as doubles: a quotient by them is rounded once, as the shortest decimal is.
+const POWERS: [f64; EXACT_DIGITS + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+const UUID_BYTES: usize = 36;
+const STATUSES: [(&[u8], Status); 5] = [
+    (b"success\"", Status::Success),
+    (b"failed\"", Status::Failed),
+    (b"timeout\"", Status::Timeout),
+    (b"cancelled\"", Status::Cancelled),
+    (b"running\"", Status::Running),
+];
+
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// All bytes of strings, or'ed: ASCII where they are.
+    joined: u8,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, joined: 0 }
+    }
+
+    /// Everything was read, and it is UTF-8.
+    pub(super) fn is_at_end_of_text(&self) -> bool {
+        self.at == self.bytes.len() && (self.joined.is_ascii() || std::str::from_utf8(self.bytes).is_ok())
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    pub(super) fn next(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    pub(super) fn take(&mut self, expected: &[u8]) -> bool {
+        let found = self.rest().starts_with(expected);
+        self.at += if found { expected.len() } else { 0 };
+        found
+    }
+
+    pub(super) fn expect(&mut self, expected: u8) -> Option<()> {
+        (self.next()? == expected).then_some(())
+    }
+
+    /// The one space that some writers put after commas and colons.
+    pub(super) fn space(&mut self) {
+        self.at += usize::from(self.bytes.get(self.at) == Some(&b' '));
+    }
+
+    /// The place of a name in `names`; `likely` is tried first. The opening quote is read already, names have the closing
+    /// one.
+    pub(super) fn name(&mut self, names: &[&[u8]], likely: usize) -> Option<usize> {
+        if names.get(likely).is_some_and(|name| self.take(name)) {
+            return Some(likely);
+        }
+        names.iter().position(|name| self.take(name))
+    }
+
+    pub(super) fn null(&mut self) -> bool {
+        self.take(b"null")
+    }
+
+    pub(super) fn uuid(&mut self) -> Option<Uuid> {
+        self.expect(b'"')?;
+        let id = Uuid::try_parse_ascii(self.rest().get(..UUID_BYTES)?).ok()?;
+        self.at += UUID_BYTES;
+        self.expect(b'"')?;
+        Some(id)
+    }
+
+    pub(super) fn status(&mut self) -> Option<Status> {
+        self.expect(b'"')?;
+        STATUSES.iter().find(|(name, _)| self.take(name)).map(|(_, status)| *status)
+    }
+
+    /// A time in UTC.
+    pub(super) fn time(&mut self) -> Option<EventTime> {
+        self.expect(b'"')?;
+        let rest = self.rest();
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        self.at += end + 1;
+        EventTime::parse_utc(&rest[..end])
+    }
+
+    /// A string that has at most so many bytes as it is written, without `\u`.
+    pub(super) fn string(&mut self, bytes_max: usize) -> Option<()> {
+        self.expect(b'"')?;
+        let begin = self.at;
+        loop {
+            self.at += memchr2(b'"', b'\\', self.rest())?;
+            if self.next()? == b'"' {
+                break;
+            }
+            if !matches!(self.next()?, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') {
+                return None;
+            }
+        }
+        let text = &self.bytes[begin..self.at - 1];
+        let (joined, control) =
+            text.iter().fold((0, false), |(joined, control), byte| (joined | byte, control | (*byte < b' ')));
+        self.joined |= joined;
+        (!control && text.len() <= bytes_max).then_some(())
+    }
+
+    /// An array of at most so many strings.
+    pub(super) fn strings(&mut self, count_max: usize, bytes_max: usize) -> Option<()> {
+        self.expect(b'[')?;
+        if self.take(b"]") {
+            return Some(());
+        }
+        for _ in 0..count_max {
+            self.string(bytes_max)?;
+            match self.next()? {
+                b',' => self.space(),
+                b']' => return Some(()),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// A number that is not negative, without exponent.
+    pub(super) fn number(&mut self) -> Option<f64> {
+        let (whole, digits) = self.digits()?;
+        let (mantissa, all) = if self.take(b".") { self.fraction(whole, digits)? } else { (whole, digits) };
+        #[expect(clippy::cast_precision_loss, reason = "of 15 digits none is lost")]
+        (all <= EXACT_DIGITS).then(|| mantissa as f64 / POWERS[all - digits])
+    }
+
+    fn fraction(&mut self, whole: i64, digits: usize) -> Option<(i64, usize)> {
+        let begin = self.at;
+        let mut mantissa = whole;
+        while let Some(digit) = self.digit() {
+            mantissa = mantissa.wrapping_mul(10).wrapping_add(digit);
+        }
+        let more = self.at - begin;
+        (more > 0).then_some((mantissa, digits + more))
+    }
+
+    /// A whole number.
+    pub(super) fn count(&mut self) -> Option<i64> {
+        let negative = self.take(b"-");
+        let (count, _) = self.digits()?;
+        match (negative, count) {
+            // Some read it as a fraction.
+            (true, 0) => None,
+            (true, _) => Some(-count),
+            (false, _) => Some(count),
+        }
+    }
+
+    /// A whole number without sign, and how many digits it has.
+    fn digits(&mut self) -> Option<(i64, usize)> {
+        let begin = self.at;
+        let first = self.digit()?;
+        let mut number = first;
+        while let Some(digit) = self.digit() {
+            number = number.wrapping_mul(10).wrapping_add(digit);
+        }
+        let digits = self.at - begin;
+        let valid = digits == 1 || (first != 0 && digits <= COUNT_DIGITS);
+        valid.then_some((number, digits))
+    }
+
+    fn digit(&mut self) -> Option<i64> {
+        let digit = self.bytes.get(self.at)?.wrapping_sub(b'0');
+        (digit < 10).then(|| {
+            self.at += 1;
+            i64::from(digit)
+        })
+    }
+}
