@@ -6,7 +6,7 @@
 //! topics held and the plan are kept where it fails.
 
 mod audited;
-mod bucket;
+pub mod bucket;
 mod check;
 mod dump;
 mod faults;

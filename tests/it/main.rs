@@ -27,5 +27,6 @@ mod rebuild;
 mod reference;
 mod replay;
 mod restart;
+mod retention;
 mod shutdown;
 mod store;

@@ -210,10 +210,14 @@ impl<'a> Worker<'a> {
         let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
         let records: Vec<Record> = messages.iter().map(read).collect();
         self.learn_workspaces(&records)?;
+        let lows = self.lows_after_jumps(&records)?;
         let now = EventTime::from(chrono::Utc::now());
         let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
         for (index, record) in records.iter().enumerate() {
             let Some(source) = self.sources.get_mut(&record.partition) else { continue };
+            if let Some(low) = lows.get(&record.partition) {
+                source.skips_to(record, *low);
+            }
             match source.take(record, &self.known, &mut raw, now) {
                 Verdict::Counted if record.is_running() => counts.running += 1,
                 Verdict::Counted => counts.counted += 1,
@@ -243,6 +247,22 @@ impl<'a> Worker<'a> {
         self.commit(messages, &dead, &header, states.as_ref())?;
         self.components.meters.add(counts, &dead);
         Ok(())
+    }
+
+    /// Where the log begins, of partitions in which offsets are left out: those may be marks of transactions; or retention
+    /// has gone past this reader, which then went on there.
+    fn lows_after_jumps(&self, records: &[Record]) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        let mut next: BTreeMap<i32, NextOffset> =
+            self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
+        let mut lows = BTreeMap::new();
+        for Record { partition, offset, .. } in records {
+            let Some(next) = next.get_mut(partition) else { continue };
+            if *offset > next.get() && !lows.contains_key(partition) {
+                lows.insert(*partition, self.client.low(*partition)?);
+            }
+            *next = NextOffset::after(*offset);
+        }
+        Ok(lows)
     }
 
     fn commit(

@@ -19,8 +19,8 @@ pub async fn must_agree(site: &Site, phase: &Phase) -> Result<String> {
         .context("run millrace audit")?;
     let said = String::from_utf8_lossy(&output.stderr);
     std::fs::write(site.folder.join("audit.json"), &output.stdout)?;
-    let report: Value =
-        serde_json::from_slice(&output.stdout).with_context(|| format!("no report of millrace audit: {said}"))?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("no report of millrace audit: {said}"))?;
     let found = &report["findings"];
     ensure!(output.status.success() && report["agrees"] == true, "millrace audit: {found:#} {said}");
     for compared in ["letters", "manifests", "archived", "window_sums", "ledger_rows"] {

@@ -13,6 +13,7 @@ pub use records::{Cast, LATE_WORKSPACE_NAME};
 use super::random::Random;
 use crate::harness::Api;
 use anyhow::{Context as _, Result};
+use chrono::Utc;
 use records::{Records, Repeats};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -67,6 +68,7 @@ impl Load {
         }
         let witness = Witness {
             workspace: cast.witness.workspace,
+            began: Utc::now(),
             edge: places.edge.clone(),
             query: places.query.clone(),
             records: Records::new(random.fork(200), cast, &Arc::default()),
