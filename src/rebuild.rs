@@ -25,7 +25,7 @@ pub enum Error {
     Archive(#[from] ArchiveError),
     #[error("nothing was changed")]
     Rebuild(#[source] Box<rebuild::Error>),
-    #[error("removing the tables of the rebuild; one that runs in a day does it")]
+    #[error("removing the tables of the rebuild; the next one does it")]
     Discard(#[source] Box<rebuild::Error>),
     #[error("reading the answer")]
     Answer(#[source] io::Error),

@@ -14,6 +14,7 @@ mod accumulator;
 mod difference;
 mod error;
 mod job;
+mod lease;
 mod report;
 mod span;
 mod tables;
@@ -50,10 +51,12 @@ pub struct Settings {
     pub workspace: Option<WorkspaceId>,
     /// As the processor has it.
     pub admission: AdmissionSettings,
-    /// As the processor has it.
-    pub late_horizon: Duration,
+    /// Where it is more than the processor tells, or that tells nothing.
+    pub late_horizon: Option<Duration>,
     /// How long the processor may take to store what the log has.
     pub wait: Duration,
+    /// The most rows that are replaced, all in one transaction.
+    pub rows_max: u32,
 }
 
 pub struct Components {
@@ -91,6 +94,7 @@ pub struct Rebuilt {
     pub report: Report,
     shadows: Arc<Shadows>,
     aggregates: String,
+    rows_max: u32,
 }
 
 /// Recomputes and compares. [`Rebuilt::discard`] must be called in the end.
@@ -100,7 +104,7 @@ pub async fn rebuild(
     observer: Box<dyn Observer>,
 ) -> Result<Rebuilt, Error> {
     let Components { log, pool, archive, shutdown } = components;
-    let aggregates = log.topics().aggregates;
+    let (aggregates, rows_max) = (log.topics().aggregates, settings.rows_max);
     let accumulator = Accumulator::new(Plan::declare().await?);
     let shadows = Arc::new(Shadows::create(pool.clone(), settings.span, settings.workspace).await?);
     let job = Job {
@@ -122,10 +126,10 @@ pub async fn rebuild(
     };
     let done = tokio::task::spawn_blocking(|| job.run()).await.map_err(Error::Panicked);
     match done.flatten() {
-        Ok(report) => Ok(Rebuilt { report, shadows, aggregates }),
+        Ok(report) => Ok(Rebuilt { report, shadows, aggregates, rows_max }),
         Err(error) => {
             if let Err(left) = shadows.remove().await {
-                tracing::warn!(error = %left, "tables of this rebuild are left; one that runs in a day removes them");
+                tracing::warn!(error = %left, "tables of this rebuild are left; the next one removes them");
             }
             Err(error)
         }
@@ -135,6 +139,10 @@ pub async fn rebuild(
 impl Rebuilt {
     /// Replaces, adds and removes the rows that differ, all or none. Refuses if one is not any more what it was.
     pub async fn apply(&self, fewer: Fewer) -> Result<Applied, Error> {
+        let rows = self.report.differences();
+        if rows > self.rows_max.into() {
+            return Err(Error::TooMany { rows, rows_max: self.rows_max });
+        }
         self.shadows.apply(&self.aggregates, fewer).await
     }
 

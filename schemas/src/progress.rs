@@ -26,6 +26,9 @@ pub struct Progress {
     pub watermark: Option<EventTime>,
     /// How far the watermark stays behind the newest event, or behind the wall clock when all raw partitions are idle.
     pub watermark_delay_ms: u64,
+    /// How long windows stay in memory after their end, in event time; absent where an older build wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_horizon_ms: Option<u64>,
     /// By raw partition; null for one that has not told anything.
     pub sources: Vec<Option<Source>>,
 }

@@ -66,6 +66,12 @@ fn progress_of_the_windows() {
     let golden = golden!("progress-1.json");
     let progress = Progress::read(golden).expect("valid");
     assert_eq!((progress.partition, progress.position, progress.aggregates), (2, 7, Some(9)));
+    assert_eq!(progress.late_horizon_ms, Some(60_000));
+    assert_eq!(written(&progress), text(golden));
+    // Of a build that did not tell for how long windows are held.
+    let golden = golden!("progress-1-first.json");
+    let progress = Progress::read(golden).expect("valid");
+    assert_eq!((progress.position, progress.late_horizon_ms), (7, None));
     assert_eq!(written(&progress), text(golden));
     let error = Progress::read(br#"{"version":2,"other":"shape"}"#).expect_err("newer");
     assert_eq!(error.to_string(), "a progress record of version 2; this build reads up to 1");

@@ -33,6 +33,9 @@ pub struct Settings {
     /// Also rows that would have fewer records than are stored, or none: what archive and log have lost looks so
     #[arg(long, requires = "apply")]
     pub allow_fewer: bool,
+    /// The most rows replaced in the one transaction, during which an embedded store serves nobody else
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub rows_max: u32,
     /// Print each difference as a line of JSON, and the report as the last line
     #[arg(long)]
     pub json: bool,
@@ -42,9 +45,9 @@ pub struct Settings {
     /// How long the processor may take to store what the log has
     #[arg(long, default_value = "1m")]
     pub wait: Duration,
-    /// As the processor has it
-    #[arg(long, env = "LATE_HORIZON", default_value = "1m")]
-    pub late_horizon: Duration,
+    /// How long windows stay in the processor's memory; what it tells of that itself counts, if it is more
+    #[arg(long, env = "LATE_HORIZON")]
+    pub late_horizon: Option<Duration>,
     #[command(flatten)]
     pub admission: AdmissionSettings,
     #[command(flatten, next_help_heading = "Archive")]
@@ -104,8 +107,9 @@ impl Settings {
             span: Span::new(self.from, self.to)?,
             workspace: self.workspace,
             admission: self.admission.clone(),
-            late_horizon: self.late_horizon.into(),
+            late_horizon: self.late_horizon.map(Into::into),
             wait: self.wait.into(),
+            rows_max: self.rows_max,
         })
     }
 }

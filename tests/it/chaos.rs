@@ -5,7 +5,8 @@
 //! It prints its seed; with `MILLRACE_TEST_SEED` it plans the same faults once more. What the processes said, what the
 //! topics held and the plan are kept where it fails.
 
-mod bucket;
+mod audited;
+pub mod bucket;
 mod check;
 mod dump;
 mod faults;
@@ -17,6 +18,7 @@ mod server;
 mod settle;
 mod site;
 mod storage;
+mod tokens;
 
 use crate::harness::{number, python, run, say, say_skipped};
 use anyhow::{Context as _, Result, ensure};
@@ -97,6 +99,7 @@ async fn play_on(site: &Site, scene: &Scene<'_>, phase: &Phase) -> Result<()> {
     let cast = site.cast().await?;
     let places = Places {
         edge: site.api(Target::Edge),
+        query: site.api(Target::Query),
         brokers: site.installation.log.brokers.clone(),
         topic: site.installation.topics.metrics.clone(),
     };
@@ -108,6 +111,8 @@ async fn play_on(site: &Site, scene: &Scene<'_>, phase: &Phase) -> Result<()> {
     tell(&format!("{}; {}", journal.summary(), site.storage.told()));
     let judged = check::judge(site, &cast, &journal, &check::Judge { python: scene.python, phase }).await?;
     tell(judged.trim_end());
+    tell(&audited::must_agree(site, phase).await?);
+    tell(&tokens::must_be_contained(site, &journal).await?);
     for ended in site.ended() {
         tell(&ended);
     }

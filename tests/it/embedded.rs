@@ -41,7 +41,7 @@ impl Home {
     }
 
     fn launch(&self, log_port: u16, more: &[&str]) -> Result<Process> {
-        Process::launch(self.folder.path(), "up", &self.arguments(log_port, more))
+        Process::launch(self.folder.path(), "up", &self.arguments(log_port, more), &[])
     }
 
     async fn start(&self, more: &[&str]) -> Result<Process> {

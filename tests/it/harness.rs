@@ -34,6 +34,8 @@ pub struct Installation {
     pub database: Database,
     /// Where the environment names no services.
     pub embedded: Option<Embedded>,
+    /// Where the archive is not in the folder: its URL, and what programs must find in their environment.
+    pub bucket: Option<(String, Vec<(&'static str, String)>)>,
     folder: TempDir,
     prefix: String,
 }
@@ -80,6 +82,7 @@ impl Installation {
             topics: Topics::with_prefix(&prefix),
             database: Database::create(&services.database_url, &name).await?,
             embedded: None,
+            bucket: None,
             folder: tempfile::tempdir()?,
             prefix,
         })
@@ -95,6 +98,7 @@ impl Installation {
             topics: Topics::with_prefix(&prefix),
             database: Database::own(&embedded.database_url()),
             embedded: Some(embedded),
+            bucket: None,
             folder,
             prefix,
         })
@@ -111,7 +115,19 @@ impl Installation {
     pub fn launch(&self, role: &str, arguments: &[&str]) -> Result<Process> {
         let mut all = self.options(role);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Process::launch(self.folder.path(), role, &all)
+        Process::launch(self.folder.path(), role, &all, self.environment())
+    }
+
+    /// Runs `millrace COMMAND …` to its end; what it printed.
+    pub async fn run(&self, command: &[String]) -> Result<String> {
+        let environment = self.environment().iter().map(|(name, value)| format!("{name}={value}"));
+        let words: Vec<String> =
+            environment.chain([BINARY.to_owned()]).chain(command.iter().cloned()).collect();
+        run("/usr/bin/env", &words).await
+    }
+
+    fn environment(&self) -> &[(&'static str, String)] {
+        self.bucket.as_ref().map_or(&[], |(_, environment)| environment)
     }
 
     /// A further tenant, with one service and a key that may write and read it.
@@ -166,7 +182,9 @@ impl Installation {
             options.push("--dev".to_owned());
         }
         if matches!(role, "up" | "processor" | "query" | "rebuild" | "audit") {
-            options.extend(["--archive-url".to_owned(), format!("file://{}", self.archive().display())]);
+            let folder = || format!("file://{}", self.archive().display());
+            let url = self.bucket.as_ref().map_or_else(folder, |(url, _)| url.clone());
+            options.extend(["--archive-url".to_owned(), url]);
         }
         if matches!(role, "up" | "processor") {
             options.extend(["--archive-interval", "2s"].map(str::to_owned));

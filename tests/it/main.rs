@@ -28,5 +28,6 @@ mod rebuild;
 mod reference;
 mod replay;
 mod restart;
+mod retention;
 mod shutdown;
 mod store;

@@ -1,14 +1,20 @@
 //! `millrace rebuild`: finds what the tables hold wrongly, and mends it beside running roles.
 
+mod killed;
+mod lost;
+
 use crate::harness::{
     ADMIN_KEY, BINARY, DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, Installation, PATIENCE, Process, Tenant,
-    metric_at, millrace, until,
+    metric_at, until,
 };
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, DurationRound as _, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value;
 use std::{collections::BTreeSet, process::Stdio};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStderr, ChildStdin},
+};
 
 /// Windows that have ended have left the memory almost at once.
 const HORIZON: [&str; 2] = ["--late-horizon", "1s"];
@@ -43,7 +49,7 @@ impl Range {
 
     /// The differences and the report that `--json` prints.
     async fn rebuild(&self, installation: &Installation, more: &[&str]) -> Result<(Vec<Value>, Value)> {
-        let printed = millrace(&self.command(installation, &[&["--json"], more].concat())).await?;
+        let printed = installation.run(&self.command(installation, &[&["--json"], more].concat())).await?;
         let lines: Result<Vec<Value>, _> = printed.lines().map(serde_json::from_str).collect();
         let mut lines = lines.with_context(|| printed.clone())?;
         let report = lines.pop().context("no report")?;
@@ -245,6 +251,20 @@ async fn answer_after(
     answer: &str,
     meanwhile: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<String> {
+    let (child, mut stdin, mut stderr, mut said) = asked(installation, range).await?;
+    meanwhile().await?;
+    stdin.write_all(answer.as_bytes()).await?;
+    drop(stdin);
+    stderr.read_to_string(&mut said).await?;
+    let output = child.wait_with_output().await?;
+    Ok(said + &String::from_utf8_lossy(&output.stdout))
+}
+
+/// A `rebuild --apply` that has asked and waits for an answer, and what it has said so far.
+async fn asked(
+    installation: &Installation,
+    range: &Range,
+) -> Result<(Child, ChildStdin, ChildStderr, String)> {
     let mut child = tokio::process::Command::new(BINARY)
         .args(range.command(installation, &["--apply", "--allow-fewer"]))
         .stdin(Stdio::piped())
@@ -252,8 +272,7 @@ async fn answer_after(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let (mut stdin, mut stderr) =
-        (child.stdin.take().context("stdin")?, child.stderr.take().context("stderr")?);
+    let (stdin, mut stderr) = (child.stdin.take().context("stdin")?, child.stderr.take().context("stderr")?);
     let mut said = String::new();
     let asked = async {
         let mut byte = [0];
@@ -264,12 +283,27 @@ async fn answer_after(
         Ok(())
     };
     tokio::time::timeout(2 * PATIENCE, asked).await.context("it does not ask")??;
-    meanwhile().await?;
-    stdin.write_all(answer.as_bytes()).await?;
-    drop(stdin);
-    stderr.read_to_string(&mut said).await?;
-    let output = child.wait_with_output().await?;
-    Ok(said + &String::from_utf8_lossy(&output.stdout))
+    Ok((child, stdin, stderr, said))
+}
+
+/// A processor may hold windows for longer than the one who rebuilds believes: it tells itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_processor_still_holds_is_refused_whatever_is_given() -> Result<()> {
+    let installation = Installation::create("rebuild_horizon").await?;
+    let range = Range::new()?;
+    let up = installation.start("up", &["--late-horizon", "2h"]).await?;
+    let api = up.api(ADMIN_KEY);
+    api.ingest_all(&[metric_at("select 'late'", range.at(3)), metric_at("select 1", Utc::now())]).await?;
+    until("both are stored", PATIENCE, async || {
+        let count = total(&installation).await?;
+        ensure!(count == 2, "{count}");
+        Ok(())
+    })
+    .await?;
+    let refused = installation.run(&range.command(&installation, &["--wait", "2s"])).await.err();
+    let said = refused.map(|error| format!("{error:#}")).context("it was not refused")?;
+    ensure!(said.contains("late horizon of 7200 s"), "{said}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +319,7 @@ async fn what_can_not_be_rebuilt_is_refused_with_the_reason() -> Result<()> {
     let now = Utc::now().duration_trunc(TimeDelta::minutes(5))?;
     let refused = async |from: DateTime<Utc>, to: DateTime<Utc>| {
         let range = Range { from, to };
-        let error = millrace(&range.command(&installation, &["--wait", "1s"])).await.err();
+        let error = installation.run(&range.command(&installation, &["--wait", "1s"])).await.err();
         error.map(|error| format!("{error:#}")).context("it was not refused")
     };
     until("it says until when it can be", PATIENCE, async || {

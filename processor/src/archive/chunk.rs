@@ -87,6 +87,11 @@ impl Chunk {
         self.tally = Tally::new(self.from.max(low));
     }
 
+    /// Retention has removed the records before `low` unread; false where there were none.
+    pub fn lose_to(&mut self, low: NextOffset) -> bool {
+        self.tally.lose_to(low)
+    }
+
     /// What the ledger is to be told.
     pub fn spans(&self) -> Vec<Span> {
         self.tally.spans()

@@ -1,6 +1,6 @@
 //! What can fail in the archive, and what is done about it.
 
-use super::{location, manifest};
+use super::{location, manifest, shelf::whole::Lacks};
 use crate::{sink::MemberError, stage::StageError};
 use millrace_log::{NextOffset, PublishError};
 use parquet::errors::ParquetError;
@@ -34,6 +34,10 @@ pub enum Error {
     },
     #[error("a manifest of the archive names {0}, which is not there")]
     Missing(String),
+    #[error(
+        "the archive lacks {0}: bring it back from a backup, or do without the archive while the log has all"
+    )]
+    Incomplete(Lacks),
     #[error("reading {path} in the archive")]
     Manifest {
         path: String,
@@ -81,6 +85,7 @@ impl Error {
             | Self::Encode { .. }
             | Self::Decode { .. }
             | Self::Missing(_)
+            | Self::Incomplete(_)
             | Self::Manifest { .. }
             | Self::Directory(_)
             | Self::Recreated { .. }

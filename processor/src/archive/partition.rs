@@ -76,6 +76,13 @@ impl Partition {
         }
     }
 
+    /// It was given up, and comes back: others may have begun to archive meanwhile, up to `attempted`.
+    pub fn taken_back(mut self, attempted: Option<NextOffset>) -> Self {
+        self.hasten_to = attempted;
+        self.sweep = true;
+        self
+    }
+
     /// Where to read on.
     pub fn reached(&self) -> NextOffset {
         self.reached
@@ -89,6 +96,13 @@ impl Partition {
         } else {
             QueryMetric::from_slice(payload).map(|metric| Content::Whole(Box::new(metric)))
         }
+    }
+
+    /// What retention has removed before the record at `offset`, unread, is not told as dealt with; false where there is
+    /// nothing of that.
+    pub fn skips_to(&mut self, offset: i64, low: NextOffset) -> bool {
+        let low = low.min(NextOffset::exclusive(offset));
+        low > self.reached && self.chunk.lose_to(low)
     }
 
     /// Judges a record, and keeps it if it counts and is not archived yet.

@@ -7,6 +7,7 @@
 mod newest;
 pub mod past;
 mod sweep;
+pub mod whole;
 mod write;
 
 use super::{

@@ -95,7 +95,8 @@ impl Archive {
             || self.state.unjudged_since.is_some_and(|since| now.saturating_duration_since(since) >= LINGER)
     }
 
-    fn judge(&mut self, now: Instant) -> Result<(), Failure<Error>> {
+    fn judge(&mut self, member: &Member, now: Instant) -> Result<(), Failure<Error>> {
+        let lows = self.lows_after_jumps(member)?;
         let ids: HashSet<WorkspaceId> = self
             .state
             .unjudged
@@ -105,12 +106,33 @@ impl Archive {
             .collect();
         self.learn_workspaces(ids.into_iter().collect())?;
         self.state.unjudged_since = None;
-        for (partition, record) in self.state.unjudged.drain(..) {
-            if let Some(partition) = self.state.partitions.get_mut(&partition) {
-                partition.take(record, &self.state.workspaces, now);
+        for (number, record) in self.state.unjudged.drain(..) {
+            let Some(partition) = self.state.partitions.get_mut(&number) else { continue };
+            if let Some(low) = lows.get(&number)
+                && partition.skips_to(record.offset, *low)
+            {
+                tracing::error!(partition = number, first = %low, "retention removed records before they were archived");
             }
+            partition.take(record, &self.state.workspaces, now);
         }
         Ok(())
+    }
+
+    /// Where the log begins, of partitions in which offsets are left out: those may be marks of transactions; or retention
+    /// has gone past this reader, which then went on there.
+    fn lows_after_jumps(&self, member: &Member) -> Result<BTreeMap<i32, NextOffset>, Failure<Error>> {
+        let partitions = &self.state.partitions;
+        let mut next: BTreeMap<i32, NextOffset> =
+            partitions.iter().map(|(number, partition)| (*number, partition.reached())).collect();
+        let mut lows = BTreeMap::new();
+        for (number, record) in &self.state.unjudged {
+            let Some(next) = next.get_mut(number) else { continue };
+            if record.offset > next.get() && !lows.contains_key(number) {
+                lows.insert(*number, member.bounds(*number).map_err(|error| failure(error.into()))?.low);
+            }
+            *next = NextOffset::after(record.offset).max(*next);
+        }
+        Ok(lows)
     }
 
     fn learn_workspaces(&mut self, ids: Vec<WorkspaceId>) -> Result<(), Failure<Error>> {
@@ -268,7 +290,7 @@ impl Worker for Archive {
         for Found { partition, next, attempted, low, untold } in found {
             let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
             let state = match kept {
-                Some(kept) => kept,
+                Some(kept) => kept.taken_back(attempted),
                 None => {
                     let from = Admission::restore_from(next, &self.admission);
                     let dead = dead_letters(
@@ -316,7 +338,7 @@ impl Worker for Archive {
             self.write(member, number, WRITE_LIMIT)?;
         }
         if ready {
-            self.judge(now)?;
+            self.judge(member, now)?;
         }
         Ok(if ready || due.is_some() { Step::Done } else { Step::Idle })
     }
@@ -351,7 +373,7 @@ impl Worker for Archive {
     }
 
     fn finish(&mut self, member: &Member) {
-        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(Instant::now()) {
+        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.judge(member, Instant::now()) {
             tracing::debug!(error = %Chain(&error), "the last records are archived after the next start");
         }
         // Of each partition the next start tells the newest manifest again, and no other.

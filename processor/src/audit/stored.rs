@@ -1,38 +1,69 @@
 //! What the database has: sums of the rows of 5 s, the ledger, and how far both are.
 
 use super::{Error, cells::Cells, minutes::Row};
-use crate::plan::Key;
-use chrono::{DateTime, Utc};
-use futures::TryStreamExt as _;
+use crate::{plan::Key, sink::store::pages};
+use chrono::{DateTime, TimeDelta, Utc};
 use millrace_schemas::{
-    EventTime, ServiceId, WorkspaceId,
+    EventTime, ServiceId, Window, WorkspaceId,
     ledger::{Counts, DeadLettered, Minute},
 };
 use sqlx::{FromRow, PgPool};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// By buckets of $1 seconds since the epoch, from the time $2 on.
-const ROWS: &str = "SELECT workspace_id, service_id,
+/// How much event time, or how many minutes of arrival, one statement looks at: an embedded store serves nobody else
+/// meanwhile.
+const ROWS_STEP: TimeDelta = TimeDelta::hours(1);
+const LEDGER_STEP: TimeDelta = TimeDelta::hours(1);
+
+const NEXT_ROW: &str = "SELECT window_start FROM aggregates_5s
+     WHERE workspace_id = $1 AND window_start >= $2 ORDER BY window_start LIMIT 1";
+/// Of workspace $4, by buckets of $1 seconds since the epoch, in `[$2, $3)`.
+const ROWS: &str = "SELECT service_id,
         floor(extract(epoch FROM window_start) / $1::bigint)::bigint AS bucket, sum(query_count)::bigint AS queries
-     FROM aggregates_5s WHERE window_start >= $2 GROUP BY 1, 2, 3";
+     FROM aggregates_5s WHERE workspace_id = $4 AND window_start >= $2 AND window_start < $3 GROUP BY 1, 2";
+const NEXT_MINUTE: &str = "SELECT least((SELECT min(minute) FROM ledger_minutes WHERE minute >= $1),
+        (SELECT min(minute) FROM ledger_edges WHERE minute >= $1))";
 const LEDGER: &str =
     "SELECT workspace_id, minute, accepted, from_edge, read, counted, running, duplicate, invalid,
-        unknown_workspace, future, late, backfilled, archived FROM ledger WHERE minute >= $1";
+        unknown_workspace, future, late, backfilled, archived FROM ledger WHERE minute >= $1 AND minute < $2";
 const POSITIONS: &str = "SELECT stage, partition, next_offset, since FROM ledger_positions WHERE topic = $1";
 
 /// Adds what is stored to the cells.
 pub(super) async fn rows(pool: &PgPool, cells: &mut Cells) -> Result<(), Error> {
+    let mut after = None;
+    while let Some(workspace) =
+        pages::next_workspace(pool, Window::FiveSeconds, after).await.map_err(summing_up)?
+    {
+        rows_of(pool, workspace, cells).await.map_err(summing_up)?;
+        after = Some(workspace);
+    }
+    Ok(())
+}
+
+fn summing_up(source: sqlx::Error) -> Error {
+    Error::Database { doing: "summing up the rows of 5 s", source }
+}
+
+async fn rows_of(pool: &PgPool, workspace: Uuid, cells: &mut Cells) -> Result<(), sqlx::Error> {
     let width = cells.width_s();
     let from = EventTime(cells.first().saturating_mul(width * 1_000_000));
-    let mut rows = sqlx::query_as::<_, (Uuid, Uuid, i64, i64)>(ROWS)
-        .bind(width)
-        .bind(DateTime::<Utc>::from(from.max(EventTime(EARLIEST))))
-        .fetch(pool);
-    let failed = Error::database("summing up the rows of 5 s");
-    while let Some((workspace, service, bucket, count)) = rows.try_next().await.map_err(&failed)? {
-        let key = Key { workspace: WorkspaceId(workspace), service: ServiceId(service) };
-        cells.stored(key, bucket, count);
+    let mut from = DateTime::<Utc>::from(from.max(EventTime(EARLIEST)));
+    // What has no rows is passed over: a backfill may be years ago.
+    while let Some(start) = sqlx::query_scalar::<_, DateTime<Utc>>(NEXT_ROW)
+        .bind(workspace)
+        .bind(from)
+        .fetch_optional(pool)
+        .await?
+    {
+        let end = start + ROWS_STEP;
+        let sums: Vec<(Uuid, i64, i64)> =
+            sqlx::query_as(ROWS).bind(width).bind(start).bind(end).bind(workspace).fetch_all(pool).await?;
+        for (service, bucket, count) in sums {
+            let key = Key { workspace: WorkspaceId(workspace), service: ServiceId(service) };
+            cells.stored(key, bucket, count);
+        }
+        from = end;
     }
     Ok(())
 }
@@ -82,13 +113,22 @@ impl Told {
 }
 
 pub(super) async fn ledger(pool: &PgPool, from: Option<EventTime>) -> Result<BTreeMap<Row, Counts>, Error> {
-    let from = DateTime::<Utc>::from(from.unwrap_or(EventTime(EARLIEST)));
-    let told: Vec<Told> = sqlx::query_as(LEDGER)
+    let failed = Error::database("reading the ledger");
+    let mut from = DateTime::<Utc>::from(from.unwrap_or(EventTime(EARLIEST)));
+    let mut rows = BTreeMap::new();
+    while let Some(start) = sqlx::query_scalar::<_, Option<DateTime<Utc>>>(NEXT_MINUTE)
         .bind(from)
-        .fetch_all(pool)
+        .fetch_one(pool)
         .await
-        .map_err(Error::database("reading the ledger"))?;
-    Ok(told.iter().map(Told::row).collect())
+        .map_err(&failed)?
+    {
+        let end = start + LEDGER_STEP;
+        let told: Vec<Told> =
+            sqlx::query_as(LEDGER).bind(start).bind(end).fetch_all(pool).await.map_err(&failed)?;
+        rows.extend(told.iter().map(Told::row));
+        from = end;
+    }
+    Ok(rows)
 }
 
 /// How far the ledger is told by the stages that read the raw topic.

@@ -14,6 +14,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// How many offsets are read back: a commit takes two, and several partitions may share one of the topic.
 const READ_BACK: i64 = 2_000;
 
+/// What the processor has unless it is told otherwise.
+const LATE_HORIZON_DEFAULT: Duration = Duration::from_secs(60);
+
 /// By `partials` partition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told(pub BTreeMap<i32, Progress>);
@@ -43,7 +46,7 @@ pub enum NotLeft {
     #[error("the processor has not told anything of partition {0} yet: is it running?")]
     Unknown(i32),
     #[error(
-        "the watermark of partition {partition} stands at {watermark}: windows stay in the processor's memory for --late-horizon {} s after that, so --to can be {latest} at the latest",
+        "the watermark of partition {partition} stands at {watermark}: windows stay in the processor's memory for its late horizon of {} s after that, so --to can be {latest} at the latest",
         horizon.as_secs()
     )]
     Later { partition: i32, watermark: EventTime, horizon: Duration, latest: EventTime },
@@ -56,7 +59,9 @@ impl Told {
     }
 
     /// Windows that end at `to` or before must have left the memory of the windows stage: then only deltas come for them.
-    pub(crate) fn has_left(&self, to: EventTime, horizon: Duration) -> Result<(), NotLeft> {
+    /// For how long it holds them the stage tells itself; `given` counts where it is longer, or an older build told nothing.
+    pub(crate) fn has_left(&self, to: EventTime, given: Option<Duration>) -> Result<(), NotLeft> {
+        let horizon = self.horizon(given);
         for progress in self.all() {
             let progress = progress?;
             let watermark = progress.watermark.ok_or(NotLeft::Unknown(progress.partition))?;
@@ -67,6 +72,12 @@ impl Told {
             }
         }
         Ok(())
+    }
+
+    /// The longest that any tells: partitions may move to who holds windows longer.
+    pub(crate) fn horizon(&self, given: Option<Duration>) -> Duration {
+        let told = self.0.values().filter_map(|progress| progress.late_horizon_ms).max();
+        told.map(Duration::from_millis).max(given).unwrap_or(LATE_HORIZON_DEFAULT)
     }
 
     fn least_left(&self, horizon: Duration, known: EventTime) -> EventTime {
@@ -108,6 +119,7 @@ mod tests {
             aggregates: Some(i64::from(partition) + 70),
             watermark: watermark.map(at),
             watermark_delay_ms: 2_000,
+            late_horizon_ms: None,
             sources: vec![Some(source), None],
         };
         (partition, progress)
@@ -116,7 +128,7 @@ mod tests {
     #[test]
     fn a_range_has_left_when_it_has_left_every_partition() {
         let told = Told([progress(0, Some(30), 1), progress(1, Some(21), 1)].into());
-        let horizon = Duration::from_secs(60);
+        let horizon = Some(Duration::from_secs(60));
         assert_eq!(told.has_left(at(20), horizon), Ok(()));
         let Err(NotLeft::Later { partition, latest, .. }) = told.has_left(at(25), horizon) else {
             panic!("partition 1 holds it")
@@ -127,6 +139,22 @@ mod tests {
         let silent = Told([progress(0, None, 1), progress(1, Some(30), 1)].into());
         assert_eq!(silent.has_left(at(20), horizon), Err(NotLeft::Unknown(0)));
         assert_eq!(Told::default().has_left(at(0), horizon), Err(NotLeft::Unknown(0)));
+    }
+
+    #[test]
+    fn what_the_processor_tells_of_its_memory_counts_unless_more_is_given() {
+        let told = |minutes: Option<u64>| {
+            let (number, progress) = progress(0, Some(30), 1);
+            let late_horizon_ms = minutes.map(|minutes| minutes * 60_000);
+            Told([(number, Progress { partitions: 1, late_horizon_ms, ..progress })].into())
+        };
+        let minutes = |minutes: u64| Some(Duration::from_secs(minutes * 60));
+        let left = |told: Told, to, given| told.has_left(at(to), given).is_ok();
+        assert!(left(told(Some(10)), 20, None) && !left(told(Some(10)), 21, None));
+        assert!(!left(told(Some(10)), 21, minutes(1)), "a smaller one that is given");
+        assert!(!left(told(Some(10)), 20, minutes(11)) && left(told(Some(10)), 19, minutes(11)));
+        assert!(left(told(None), 20, minutes(10)) && !left(told(None), 21, minutes(10)));
+        assert!(left(told(None), 29, None) && !left(told(None), 30, None), "the default");
     }
 
     #[test]

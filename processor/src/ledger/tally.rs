@@ -76,6 +76,19 @@ impl Tally {
         self.to = self.to.max(to);
     }
 
+    /// Of the records before `low` nobody can tell any more: the next stretch begins there, and the ledger sees the gap.
+    /// False where there is none.
+    pub fn lose_to(&mut self, low: NextOffset) -> bool {
+        let lost = low > self.to;
+        if lost {
+            if self.to > self.from {
+                self.close();
+            }
+            (self.from, self.to) = (low, low);
+        }
+        lost
+    }
+
     /// What there is to tell, in order; the same for the same records.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans = self.full.clone();
@@ -146,6 +159,19 @@ mod tests {
         assert!(tally.take().is_empty(), "told once");
         tally.reach(NextOffset::exclusive(20));
         assert_eq!(tally.take(), [Span { from: 12, to: 20, arrived: None, rows: Vec::new() }]);
+    }
+
+    #[test]
+    fn what_retention_took_unread_is_between_two_spans() {
+        let mut tally = Tally::new(NextOffset::exclusive(5));
+        tally.count(5, at(1), Some(workspace(1))).read += 1;
+        assert!(!tally.lose_to(NextOffset::exclusive(6)) && tally.lose_to(NextOffset::exclusive(20)));
+        tally.count(22, at(2), Some(workspace(1))).read += 1;
+        let ranges: Vec<_> = tally.take().iter().map(|span| (span.from, span.to, span.arrived)).collect();
+        assert_eq!(ranges, [(5, 6, Some(at(1))), (20, 23, Some(at(2)))]);
+        assert!(tally.lose_to(NextOffset::exclusive(30)));
+        tally.count(30, at(3), None).read += 1;
+        assert_eq!(tally.take()[0].from, 30, "nothing was told before it");
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub enum Error {
         "{rows} rows of {window} would have fewer records than are stored: archive or log may lack some (`millrace audit` tells); nothing was replaced, --allow-fewer does it all the same"
     )]
     Fewer { rows: i64, window: Window },
+    #[error(
+        "{rows} rows differ, and no more than {rows_max} are replaced in one transaction: take a shorter range, or a higher --rows-max; nothing was replaced"
+    )]
+    TooMany { rows: u64, rows_max: u32 },
     #[error(transparent)]
     Log(#[from] StageError),
     #[error(transparent)]

@@ -66,11 +66,12 @@ impl Job {
     /// Waits until the windows of the range have left, where that can be soon: no watermark is ahead of the clock.
     fn wait_until_left(&mut self) -> Result<(), Error> {
         self.observer.begin(Phase::Waiting, 0);
-        let (to, horizon) = (self.settings.span.to(), self.settings.late_horizon);
+        let (to, given) = (self.settings.span.to(), self.settings.late_horizon);
         let deadline = Instant::now() + self.settings.wait;
         loop {
-            let Err(not_left) = self.history.told()?.has_left(to, horizon) else { return Ok(()) };
-            let is_future = to.saturating_add(horizon) > EventTime::from(chrono::Utc::now());
+            let told = self.history.told()?;
+            let Err(not_left) = told.has_left(to, given) else { return Ok(()) };
+            let is_future = to.saturating_add(told.horizon(given)) > EventTime::from(chrono::Utc::now());
             if is_future || Instant::now() >= deadline {
                 return Err(not_left.into());
             }
@@ -105,7 +106,9 @@ impl Job {
         let Settings { span, workspace, .. } = self.settings;
         let topic = self.history.log.topics().metrics;
         let wanted = Wanted { from: span.from(), to: span.to(), workspace };
-        let files = self.handle().block_on(shelf.files(&topic, wanted, archived))?;
+        let skew = self.settings.admission.future_skew.into();
+        let when = (archived, span.from().saturating_sub(skew));
+        let files = self.handle().block_on(shelf.files(&topic, wanted, when))?;
         self.observer.begin(Phase::Archive, files.iter().map(|file| file.rows).sum());
         for file in files {
             for batch in self.handle().block_on(shelf.records(&file.path))? {

@@ -1,27 +1,26 @@
 //! The tables of one rebuild: shadows of the window tables for what is rebuilt, and copies of the stored rows as they were
 //! at one moment. They are made when it begins and dropped when it ends: two rebuilds don't meet, and an installation that
-//! never rebuilds has none. Names hold the time, so that a later rebuild removes what a killed one has left.
+//! never rebuilds has none.
 
-use super::{Error, difference::Change, span::Span};
+use super::{
+    Error,
+    difference::Change,
+    lease::{self, Lease},
+    span::Span,
+};
 use crate::sink::store::{
-    SINK,
+    SINK, pages,
     rows::{self, Tables},
     store_copies,
 };
 use chrono::{DateTime, Utc};
 use millrace_schemas::{AggregateRow, EventTime, Window, WorkspaceId};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
-use std::time::Duration;
 use uuid::Uuid;
 
-const PREFIX: &str = "rebuild_";
-/// Tables of a rebuild that began so long ago are left over.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Rows stored in one transaction: an embedded store serves nobody else meanwhile.
 const ROWS_AT_ONCE: usize = 2_000;
 
-const LEFT_OVER: &str = "SELECT tablename::text FROM pg_tables
-     WHERE schemaname = current_schema() AND tablename LIKE 'rebuild\\_%'";
 /// The sink waits until the transaction ends.
 const LOCK_SINK: &str =
     "SELECT partition FROM sink_offsets WHERE sink = $1 AND topic = $2 ORDER BY partition FOR UPDATE";
@@ -39,6 +38,7 @@ pub(super) struct Shadows {
     pool: PgPool,
     span: Span,
     workspace: Option<WorkspaceId>,
+    lease: Lease,
     rebuilt: Tables,
     stored: Tables,
 }
@@ -49,10 +49,11 @@ impl Shadows {
         span: Span,
         workspace: Option<WorkspaceId>,
     ) -> Result<Self, Error> {
-        let run = format!("{PREFIX}{}", Uuid::now_v7().simple());
-        let stored = Tables::Copies(format!("{run}_stored"));
-        let shadows = Self { pool, span, workspace, rebuilt: Tables::Copies(run), stored };
-        shadows.remove_left_overs().await?;
+        let lease = Lease::take(&pool).await?;
+        let rebuilt = Tables::Copies(lease.name().to_owned());
+        let stored = Tables::Copies(format!("{}_stored", lease.name()));
+        let shadows = Self { pool, span, workspace, lease, rebuilt, stored };
+        lease::remove_left_overs(&shadows.pool).await?;
         for window in Window::ALL {
             for tables in [&shadows.rebuilt, &shadows.stored] {
                 let (name, live) = (tables.name(window), Tables::Live.name(window));
@@ -63,23 +64,9 @@ impl Shadows {
         Ok(shadows)
     }
 
-    async fn remove_left_overs(&self) -> Result<(), Error> {
-        let names: Vec<String> = sqlx::query_scalar(LEFT_OVER)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(Error::database("looking for tables of earlier rebuilds"))?;
-        let now = Utc::now();
-        for name in names.iter().filter(|name| is_left_over(name, now)) {
-            tracing::info!(name, "removes a table that a killed rebuild has left");
-            self.execute("removing a table that a killed rebuild has left", format!("DROP TABLE {name}"))
-                .await?;
-        }
-        Ok(())
-    }
-
     /// `sql` holds no names but those made here.
     async fn execute(&self, doing: &'static str, sql: String) -> Result<(), Error> {
-        self.pool.execute(AssertSqlSafe(sql)).await.map(|_| ()).map_err(Error::database(doing))
+        lease::execute(&self.pool, doing, sql).await
     }
 
     /// Adds deltas to what is rebuilt.
@@ -90,23 +77,36 @@ impl Shadows {
         Ok(())
     }
 
-    /// Copies the stored rows as they are now.
+    /// Copies the stored rows, a part after the other: they must not change meanwhile, or be copied anew.
     pub(super) async fn copy_stored(&self) -> Result<(), Error> {
-        let doing = "copying the stored rows";
+        let failed = || Error::database("copying the stored rows");
         for window in Window::ALL {
-            let (copy, live) = (self.stored.name(window), Tables::Live.name(window));
-            self.execute(doing, format!("TRUNCATE {copy}")).await?;
-            let sql = format!(
-                "INSERT INTO {copy} SELECT * FROM {live}
-                 WHERE window_start >= $1 AND window_start < $2 AND ($3::uuid IS NULL OR workspace_id = $3)"
-            );
-            let copied = sqlx::query(AssertSqlSafe(sql))
-                .bind(DateTime::<Utc>::from(self.span.from()))
-                .bind(DateTime::<Utc>::from(self.span.to()))
-                .bind(self.workspace.map(|workspace| workspace.0));
-            copied.execute(&self.pool).await.map_err(Error::database(doing))?;
+            self.execute("copying the stored rows", format!("TRUNCATE {}", self.stored.name(window))).await?;
+            if let Some(workspace) = self.workspace {
+                self.copy(window, workspace.0).await.map_err(failed())?;
+                continue;
+            }
+            let mut after = None;
+            while let Some(workspace) =
+                pages::next_workspace(&self.pool, window, after).await.map_err(failed())?
+            {
+                self.copy(window, workspace).await.map_err(failed())?;
+                after = Some(workspace);
+            }
         }
         Ok(())
+    }
+
+    async fn copy(&self, window: Window, workspace: Uuid) -> Result<(), sqlx::Error> {
+        let wanted = (workspace, self.span.from(), self.span.to());
+        let mut place = None;
+        loop {
+            let page = (place, ROWS_AT_ONCE);
+            place = pages::copy_page(&self.pool, &self.stored, window, wanted, page).await?;
+            if place.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// The copies and the rebuilt rows of a part of the range.
@@ -237,9 +237,14 @@ impl Shadows {
     }
 
     pub(super) async fn remove(&self) -> Result<(), Error> {
-        let names = Window::ALL.map(|window| [self.rebuilt.name(window), self.stored.name(window)]);
-        let sql = format!("DROP TABLE IF EXISTS {}", names.as_flattened().join(", "));
-        self.execute("removing the tables of the rebuild", sql).await
+        let mut names: Vec<String> = Window::ALL
+            .iter()
+            .flat_map(|window| [self.rebuilt.name(*window), self.stored.name(*window)])
+            .collect();
+        names.push(self.lease.table());
+        let sql = format!("DROP TABLE IF EXISTS {}", names.join(", "));
+        self.execute("removing the tables of the rebuild", sql).await?;
+        lease::remove_left_overs(&self.pool).await
     }
 }
 
@@ -248,26 +253,4 @@ impl Shadows {
 pub enum Fewer {
     Allowed,
     Refused,
-}
-
-/// Its name holds the time at which its rebuild began.
-fn is_left_over(table: &str, now: DateTime<Utc>) -> bool {
-    let run = table.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
-    let began = run.and_then(|run| Uuid::parse_str(run).ok()?.get_timestamp()?.to_unix().0.try_into().ok());
-    let limit = now - LEFT_OVER_AFTER;
-    began.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).is_some_and(|began| began < limit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_tables_of_old_rebuilds_are_left_over() {
-        let name = Tables::Copies(format!("{PREFIX}{}", Uuid::now_v7().simple())).name(Window::OneMinute);
-        let now = Utc::now();
-        assert!(name.len() <= 63 && !is_left_over(&name, now));
-        assert!(is_left_over(&name, now + LEFT_OVER_AFTER + Duration::from_secs(60)));
-        assert!(!is_left_over("rebuild_something_of_yours", now + LEFT_OVER_AFTER * 9));
-    }
 }

@@ -1,5 +1,6 @@
 //! Stores batches: rows, unknown services and offsets in one transaction.
 
+pub(crate) mod pages;
 pub(crate) mod rows;
 mod services;
 

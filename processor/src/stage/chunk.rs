@@ -105,6 +105,15 @@ impl Source {
         self.begun = (next > NextOffset::START).then(|| Span::empty(next.max(low), None));
     }
 
+    /// What retention has removed before `record`, unread, is not told as dealt with.
+    pub(super) fn skips_to(&mut self, record: &Record, low: NextOffset) {
+        let low = low.min(NextOffset::exclusive(record.offset));
+        if low > self.next && self.tally.lose_to(low) {
+            let Record { partition, .. } = *record;
+            tracing::error!(partition, expected = %self.next, first = %low, "retention removed records before they were combined");
+        }
+    }
+
     /// What became of the records since it was asked last.
     pub(super) fn tallied(&mut self) -> Vec<Span> {
         self.begun.take().into_iter().chain(self.tally.take()).collect()

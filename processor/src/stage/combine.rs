@@ -1,6 +1,7 @@
 //! Combine: raw records → partial states, one Kafka transaction a chunk with the raw offsets in it. The shell around
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
+mod jumps;
 mod meters;
 mod restoring;
 
@@ -21,6 +22,7 @@ use crate::{
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
+use jumps::lows_after_jumps;
 use millrace_log::{LogSettings, partition_count};
 use millrace_schemas::{
     EventTime,
@@ -250,10 +252,14 @@ impl<'a> Worker<'a> {
         let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
         let mut records: Vec<Record> = messages.iter().map(read).collect();
         self.learn_workspaces(&mut messages, &mut records)?;
+        let lows = lows_after_jumps(&self.sources, &self.client.positions, &records)?;
         let now = EventTime::from(chrono::Utc::now());
         let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
         for (index, record) in records.iter().enumerate() {
             let Some(source) = self.sources.get_mut(&record.partition) else { continue };
+            if let Some(low) = lows.get(&record.partition) {
+                source.skips_to(record, *low);
+            }
             match source.take(record, &self.known, &mut raw, now) {
                 Verdict::Counted if record.is_running() => counts.running += 1,
                 Verdict::Counted => counts.counted += 1,

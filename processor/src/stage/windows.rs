@@ -77,6 +77,7 @@ pub fn run(
         topic: topics.progress,
         partials: client.partitions,
         watermark_delay: settings.watermark_delay.into(),
+        late_horizon: settings.late_horizon.into(),
     };
     let mut worker = Worker {
         ledger: Ledger::new(&client, topics.ledger)?,

@@ -22,6 +22,7 @@ fn told(watermark: Option<EventTime>, sources: &[Option<(i64, bool)>]) -> Progre
         aggregates: Some(5),
         watermark,
         watermark_delay_ms: 2_000,
+        late_horizon_ms: None,
         sources: sources.iter().map(|told| told.map(source)).collect(),
     }
 }

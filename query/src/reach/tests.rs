@@ -15,6 +15,7 @@ fn progress(partition: i32, aggregates: Option<i64>, emitted: Option<i64>) -> Pr
         aggregates,
         watermark: None,
         watermark_delay_ms: 2_000,
+        late_horizon_ms: None,
         sources: vec![Some(source)],
     }
 }

@@ -2,7 +2,7 @@
 //! arrival, oldest first. `GET /api/v1/ledger`, with the same parameters, has the rows of all workspaces, and of the records
 //! whose workspace can't be read or does not exist: for admin keys of the installation only.
 //!
-//! Minutes without records have no row. An answer that would be too long ends with a whole minute and says
+//! A range may have 7 days of a workspace, or one of all. Minutes without records have no row. An answer that would be too long ends with a whole minute and says
 //! `"truncated": true` and `next_from`, with which as `from` the rest can be had.
 
 use super::{parameters, readable::Readable, while_waiting, workspaces::aggregations::time};
@@ -26,6 +26,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// The minutes of a day.
 const LIMIT_DEFAULT: usize = 1_440;
 const LIMIT_MAX: usize = 10_000;
+/// The longest range: each row of it is added up before the first is answered.
+const DAYS_MAX: u32 = 7;
+/// The same of all workspaces.
+const DAYS_MAX_OF_ALL: u32 = 1;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Default, Deserialize)]
 pub struct Parameters {
@@ -102,9 +107,20 @@ impl Parameters {
         if from >= to {
             return Err(ApiError::bad_request("'from' must be before 'to'"));
         }
+        let days_max = if workspace.is_some() { DAYS_MAX } else { DAYS_MAX_OF_ALL };
+        if from.saturating_add(DAY * days_max) < to {
+            return Err(too_long(days_max));
+        }
         let rows_max = self.limit.map_or(Ok(LIMIT_DEFAULT), |text| limit(&text))?;
         Ok(Selection { workspace, from: Minute::of(from).start(), to, rows_max })
     }
+}
+
+fn too_long(days_max: u32) -> ApiError {
+    let hours_max = 24 * days_max;
+    ApiError::bad_request(format!(
+        "Range too long: from 'from' to 'to' {hours_max} hours are allowed, so ask for parts"
+    ))
 }
 
 fn limit(text: &str) -> Result<usize, ApiError> {
@@ -137,7 +153,9 @@ mod tests {
         let value = |name| changes.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let sent = Parameters { from: value("from"), to: value("to"), limit: value("limit") };
         let now = EventTime::parse("2026-01-10T12:00:30Z").expect("a time");
-        sent.select(None, now).map_err(|error| error.message().to_owned())
+        let workspace = changes.iter().any(|(key, _)| *key == "workspace");
+        let workspace = workspace.then(|| WorkspaceId(uuid::Uuid::from_u128(1)));
+        sent.select(workspace, now).map_err(|error| error.message().to_owned())
     }
 
     #[test]
@@ -145,6 +163,22 @@ mod tests {
         let selection = select(&[]).expect("valid");
         assert_eq!(selection.from.to_string(), "2026-01-10T11:00:00Z");
         assert_eq!(selection.to.to_string(), "2026-01-10T12:00:30Z");
+    }
+
+    #[test]
+    fn a_range_has_a_longest() {
+        let of_all = |from| select(&[("from", from)]).map(|selection| selection.from.to_string());
+        assert_eq!(of_all("2026-01-09T12:00:30Z"), Ok("2026-01-09T12:00:00Z".to_owned()));
+        let of_one = |from| select(&[("workspace", ""), ("from", from)]).map(drop);
+        assert_eq!(of_one("2026-01-03T12:00:30Z"), Ok(()));
+        let errors = [
+            of_all("2026-01-09T12:00:29Z").expect_err("of all"),
+            of_one("2026-01-03T12:00:29Z").expect_err("of one"),
+        ];
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        Range too long: from 'from' to 'to' 24 hours are allowed, so ask for parts
+        Range too long: from 'from' to 'to' 168 hours are allowed, so ask for parts
+        ");
     }
 
     #[test]

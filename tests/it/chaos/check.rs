@@ -25,7 +25,9 @@ pub struct Judge<'a> {
 pub async fn judge(site: &Site, cast: &Cast, journal: &Journal, judge: &Judge<'_>) -> Result<String> {
     let folder = &site.folder;
     let mut created = Map::new();
-    for workspace in cast.tenants.iter().map(|tenant| tenant.workspace).chain([cast.late]) {
+    for workspace in
+        cast.tenants.iter().map(|tenant| tenant.workspace).chain([cast.witness.workspace, cast.late])
+    {
         created.insert(workspace.to_string(), site.created(workspace).await?.into());
     }
     let workspaces: Vec<String> = created.keys().cloned().collect();

@@ -5,6 +5,7 @@ mod direct;
 mod edge;
 mod journal;
 mod records;
+mod witness;
 
 pub use journal::Journal;
 pub use records::{Cast, LATE_WORKSPACE_NAME};
@@ -12,10 +13,12 @@ pub use records::{Cast, LATE_WORKSPACE_NAME};
 use super::random::Random;
 use crate::harness::Api;
 use anyhow::{Context as _, Result};
+use chrono::Utc;
 use records::{Records, Repeats};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use witness::Witness;
 
 /// Producers over the edge, each for one of the tenants in turn.
 const OVER_THE_EDGE: u64 = 4;
@@ -37,6 +40,8 @@ pub struct Load {
 pub struct Places {
     /// With a key for all workspaces.
     pub edge: Api,
+    /// With the same.
+    pub query: Api,
     pub brokers: String,
     pub topic: String,
 }
@@ -61,6 +66,15 @@ impl Load {
             let producer = direct::Producer::new(places, records, Arc::clone(&journal), keyed)?;
             producers.spawn(producer.run(stop.clone()));
         }
+        let witness = Witness {
+            workspace: cast.witness.workspace,
+            began: Utc::now(),
+            edge: places.edge.clone(),
+            query: places.query.clone(),
+            records: Records::new(random.fork(200), cast, &Arc::default()),
+            journal: Arc::clone(&journal),
+        };
+        producers.spawn(witness.run(stop.clone()));
         Ok(Self { producers, stop, journal })
     }
 

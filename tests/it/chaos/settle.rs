@@ -50,7 +50,9 @@ pub async fn settle(site: &Site, workspaces: &[String]) -> Result<Settled> {
     let windows = windows.await?;
     let ledger = until("the ledger's minutes are all processed", SETTLED_WITHIN, async || {
         let to = (Utc::now() + TimeDelta::minutes(1)).to_rfc3339_opts(SecondsFormat::Secs, true);
-        let path = format!("/api/v1/ledger?from=2000-01-01T00:00:00Z&to={to}&limit=10000");
+        // All of it: a phase takes some minutes.
+        let from = (Utc::now() - TimeDelta::hours(20)).to_rfc3339_opts(SecondsFormat::Secs, true);
+        let path = format!("/api/v1/ledger?from={from}&to={to}&limit=10000");
         let ledger = api.get(&path).await?;
         let rows = ledger["rows"].as_array().with_context(|| format!("no rows in {ledger}"))?;
         ensure!(ledger["next_from"].is_null(), "more rows than one answer has");

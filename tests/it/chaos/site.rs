@@ -143,7 +143,8 @@ impl Site {
         for number in 0..TENANTS {
             tenants.push(self.installation.add_tenant(&format!("tenant-{number}")).await?);
         }
-        Ok(Arc::new(Cast { tenants, late: Uuid::now_v7(), unknown: Uuid::now_v7() }))
+        let witness = self.installation.add_tenant("witness").await?;
+        Ok(Arc::new(Cast { tenants, witness, late: Uuid::now_v7(), unknown: Uuid::now_v7() }))
     }
 
     pub async fn create_late_workspace(&self, cast: &Cast) -> Result<()> {

@@ -59,6 +59,26 @@ impl Log {
         Ok(partitions)
     }
 
+    /// Removes all records of the metrics topic, as retention does one day; where it begins then, by partition.
+    pub async fn remove_metrics(&self) -> Result<Vec<i64>> {
+        let consumer: BaseConsumer = self.client().create()?;
+        let topic = &self.topics.metrics;
+        let (mut removed, mut ends) = (TopicPartitionList::new(), Vec::new());
+        for partition in 0..self.partitions()? {
+            let (_, end) = block_in_place(|| consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))?;
+            removed.add_partition_offset(topic, partition, Offset::Offset(end))?;
+            ends.push(end);
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        admin.delete_records(&removed, &options).await.context("delete records")?;
+        for (partition, end) in (0..).zip(&ends) {
+            let (low, _) = block_in_place(|| consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT))?;
+            ensure!(low == *end, "partition {partition} begins at {low}, not at {end}");
+        }
+        Ok(ends)
+    }
+
     /// Waits until `topic` holds `count` committed records, and returns all that it holds.
     pub async fn wait_for(&self, topic: &str, count: usize) -> Result<Vec<OwnedMessage>> {
         let consumer = self.consumer_from_the_beginning(topic)?;

@@ -51,7 +51,12 @@ pub struct Process {
 
 impl Process {
     /// Starts `millrace ROLE ARGUMENTS… --listen 127.0.0.1:PORT`.
-    pub fn launch(folder: &Path, role: &str, arguments: &[String]) -> Result<Self> {
+    pub fn launch(
+        folder: &Path,
+        role: &str,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         let port = free_port()?;
         let name = format!("{role}-{port}");
         let log = folder.join(format!("{name}.log"));
@@ -59,6 +64,7 @@ impl Process {
             .arg(role)
             .args(arguments)
             .args(["--listen", &format!("127.0.0.1:{port}")])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -181,3 +181,31 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 }
+
+#[test]
+fn what_retention_took_before_it_was_read_is_not_told_as_archived() {
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    partition.chunk.begins_at(NextOffset::exclusive(3));
+    assert!(!partition.skips_to(3, NextOffset::exclusive(3)), "it begins where the log does");
+    feed(&mut partition, 3, &payload(KNOWN, 3));
+    assert!(!partition.skips_to(5, NextOffset::exclusive(4)), "a mark of a transaction");
+    feed(&mut partition, 5, &payload(KNOWN, 5));
+    assert!(partition.skips_to(10, NextOffset::exclusive(9)));
+    feed(&mut partition, 10, &payload(KNOWN, 10));
+    let ranges: Vec<_> = partition.chunk.spans().iter().map(|span| (span.from, span.to)).collect();
+    assert_eq!(ranges, [(3, 6), (9, 11)]);
+    assert_eq!((partition.chunk.from(), waiting(&mut partition)), (NextOffset::START, vec![3, 5, 10]));
+}
+
+#[test]
+fn who_comes_back_does_what_another_had_begun_and_removes_its_orphans() {
+    let limits = limits();
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    partition.sweep = false;
+    let mut partition = partition.taken_back(Some(NextOffset::exclusive(2)));
+    assert!(partition.sweep);
+    feed(&mut partition, 0, &payload(KNOWN, 0));
+    assert!(!partition.is_due(&limits, Instant::now()));
+    feed(&mut partition, 1, &payload(KNOWN, 1));
+    assert!(partition.is_due(&limits, Instant::now()));
+}

@@ -1,6 +1,9 @@
 //! Finds and reads what was archived: by the folders of its hours, so that the rest of the archive is not looked at.
 
-use super::{Shelf, failed};
+use super::{
+    Shelf, failed,
+    whole::{Lacks, present},
+};
 use crate::archive::{
     Error,
     columns::{Archived, archived},
@@ -14,7 +17,7 @@ use parquet::{
     arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
     errors::ParquetError,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 8_192;
@@ -43,38 +46,51 @@ impl Wanted {
 
 impl Shelf {
     /// The data files of `topic` that hold such records and were archived before `archived` (by partition), by time.
-    /// Files that no manifest names are none of the archive.
+    /// Files that no manifest names are none of the archive; what is missing of it is an error. No record came before
+    /// `arrived_from`.
     pub async fn files(
         &self,
         topic: &str,
         wanted: Wanted,
-        archived: &[NextOffset],
+        (archived, arrived_from): (&[NextOffset], EventTime),
     ) -> Result<Vec<DataFile>, Error> {
-        let mut listed = BTreeMap::<(i32, NextOffset), BTreeSet<String>>::new();
+        let mut listed = BTreeSet::new();
         for folder in self.workspaces(wanted.workspace).await? {
-            for path in self.in_hours(&folder, wanted).await? {
-                let name = path.rsplit_once('/').map_or("", |(_, name)| name);
-                if let Some((partition, from)) = path::data_from(name, topic)
-                    && usize::try_from(partition)
-                        .is_ok_and(|at| archived.get(at).is_some_and(|to| from < *to))
-                {
-                    listed.entry((partition, from)).or_default().insert(path);
-                }
-            }
+            listed.extend(self.in_hours(&folder, wanted).await?);
         }
-        let mut files = Vec::new();
-        for ((partition, from), paths) in listed {
+        let (mut files, mut lacks) = (Vec::new(), Lacks::default());
+        for (partition, to) in (0..).zip(archived).filter(|(_, to)| **to > NextOffset::START) {
             let source = Source { topic: topic.to_owned(), partition };
-            let manifest = self.manifest(&source, from).await?;
-            let named = manifest.into_iter().flat_map(|manifest| manifest.files);
-            for file in named.filter(|file| wanted.overlaps(file)) {
-                if !paths.contains(&file.path) {
-                    return Err(Error::Missing(file.path));
-                }
-                files.push(file);
-            }
+            let mut named = self.checked(&source, (arrived_from, *to), &mut lacks).await?;
+            named.files.extend(self.named_before(&source, named.from, &listed).await?);
+            named.files.retain(|file| wanted.overlaps(file));
+            files.extend(present(named.files, &listed, &mut lacks));
+        }
+        if !lacks.0.is_empty() {
+            return Err(Error::Incomplete(lacks));
         }
         files.sort_unstable_by(|a, b| (a.min_completed_at, &a.path).cmp(&(b.min_completed_at, &b.path)));
+        Ok(files)
+    }
+
+    /// What the manifests of listed files name that begin before this offset: the rules may have let records in that were
+    /// further ahead.
+    async fn named_before(
+        &self,
+        source: &Source,
+        before: i64,
+        listed: &BTreeSet<String>,
+    ) -> Result<Vec<DataFile>, Error> {
+        let begin = |path: &String| {
+            let name = path.rsplit_once('/').map_or("", |(_, name)| name);
+            let (partition, from) = path::data_from(name, &source.topic)?;
+            (partition == source.partition && from.get() < before).then_some(from)
+        };
+        let begins: BTreeSet<NextOffset> = listed.iter().filter_map(begin).collect();
+        let mut files = Vec::new();
+        for begin in begins {
+            files.extend(self.manifest(source, begin).await?.into_iter().flat_map(|manifest| manifest.files));
+        }
         Ok(files)
     }
 
@@ -152,6 +168,7 @@ mod tests {
     use crate::archive::{
         chunk::{Chunk, Row, tests::row},
         location::Location,
+        shelf::whole::Lack,
     };
     use object_store::{memory::InMemory, path::Path};
     use std::{sync::Arc, time::Instant};
@@ -180,7 +197,7 @@ mod tests {
     async fn offsets(shelf: &Shelf, wanted: Wanted, archived: &[i64]) -> Vec<i64> {
         let archived: Vec<_> = archived.iter().map(|next| NextOffset::exclusive(*next)).collect();
         let mut offsets = Vec::new();
-        for file in shelf.files("t", wanted, &archived).await.expect("lists") {
+        for file in shelf.files("t", wanted, (&archived, EventTime(0))).await.expect("lists") {
             for batch in shelf.records(&file.path).await.expect("opens") {
                 offsets.extend(batch.expect("reads").iter().map(|record| record.offset));
             }
@@ -201,14 +218,61 @@ mod tests {
         assert!(offsets(&shelf, hours(base + 100, base + 101), &[96, 96]).await.is_empty());
     }
 
+    async fn lacks(shelf: &Shelf, wanted: Wanted, arrived_from: EventTime) -> Lacks {
+        let archived = [NextOffset::exclusive(96), NextOffset::START];
+        match shelf.files("t", wanted, (&archived, arrived_from)).await {
+            Err(Error::Incomplete(lacks)) => lacks,
+            other => other.map(|_| Lacks::default()).expect("it is whole or it is not"),
+        }
+    }
+
+    /// Files in a folder of their own, which nothing but the manifest tells of.
     #[tokio::test]
-    async fn a_file_that_is_gone_is_told() {
+    async fn a_file_that_is_gone_is_told_with_its_records() {
         let shelf = archive().await;
         let all = hours(-1_000_000, 1_000_000);
         let archived = [NextOffset::exclusive(96)];
-        let files = shelf.files("t", all, &archived).await.expect("lists");
+        let files = shelf.files("t", all, (&archived, EventTime(0))).await.expect("lists");
         shelf.remove(&files[3].path).await.expect("removes");
-        let error = shelf.files("t", all, &archived).await.expect_err("one is gone");
-        assert!(matches!(&error, Error::Missing(path) if *path == files[3].path), "{error}");
+        let gone = Lack::File { path: files[3].path.clone(), records: files[3].rows };
+        assert_eq!(lacks(&shelf, all, EventTime(0)).await, Lacks(vec![gone.clone()]));
+        let hour = files[3].min_completed_at.0.div_euclid(HOUR);
+        assert_eq!(lacks(&shelf, hours(hour, hour + 1), EventTime(0)).await, Lacks(vec![gone]));
+        assert_eq!(lacks(&shelf, hours(hour + 1, hour + 2), EventTime(0)).await, Lacks::default());
+    }
+
+    /// Three manifests of 96 records; their records came at 100 s, 200 s and 300 s.
+    async fn three() -> Shelf {
+        let shelf = Shelf::new(Location::new(Arc::new(InMemory::new()), Path::from("a")));
+        let source = Source { topic: "t".to_owned(), partition: 0 };
+        for (number, from) in (1..).zip([0, 32, 64]) {
+            let mut chunk = Chunk::new(NextOffset::exclusive(from));
+            for offset in from..from + 32 {
+                let row =
+                    Row { ingest_time: EventTime(number * 100_000_000), ..row(1, offset * 1_800, offset) };
+                chunk.add(row, 100, Instant::now());
+            }
+            shelf.write(&source, &mut chunk).await.expect("writes");
+        }
+        shelf
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_is_gone_is_told_unless_what_it_had_came_too_early() {
+        let source = Source { topic: "t".to_owned(), partition: 0 };
+        let all = hours(-1_000_000, 1_000_000);
+        for (from, to, seen_until) in [(0, 32, 199), (32, 64, 299), (64, 96, 1_000)] {
+            let shelf = three().await;
+            assert_eq!(lacks(&shelf, all, EventTime(0)).await, Lacks::default());
+            shelf.remove(&source.manifest(NextOffset::exclusive(from))).await.expect("removes");
+            let gone = Lacks(vec![Lack::Manifest { partition: 0, from, to }]);
+            assert_eq!(lacks(&shelf, all, EventTime(0)).await, gone);
+            assert_eq!(lacks(&shelf, all, EventTime(seen_until * 1_000_000)).await, gone, "{from}");
+            let said = Error::Incomplete(gone).to_string();
+            assert!(said.contains(&format!("partition 0 from offset {from} to {to}")), "{said}");
+        }
+        let shelf = three().await;
+        shelf.remove(&source.manifest(NextOffset::START)).await.expect("removes");
+        assert_eq!(lacks(&shelf, all, EventTime(301_000_000)).await, Lacks::default());
     }
 }

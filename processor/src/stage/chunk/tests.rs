@@ -109,3 +109,24 @@ fn what_is_read_again_for_the_memory_is_not_told_again_and_what_retention_remove
     let spans = source.tallied();
     assert_eq!(spans.iter().map(|span| (span.from, span.to)).collect::<Vec<_>>(), [(20, 23)]);
 }
+
+#[test]
+fn what_retention_took_before_it_was_read_is_not_told_as_dealt_with() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    let mut take = |source: &mut Source, offset: i64, low: i64| {
+        let record = record(offset, &format!("30180bd3-8f4e-4a51-9d5c-{offset:012}"));
+        source.skips_to(&record, NextOffset::exclusive(low));
+        source.take(&record, &known(), &mut raw, at(5));
+    };
+    take(&mut source, 0, 0);
+    take(&mut source, 3, 1);
+    take(&mut source, 10, 8);
+    take(&mut source, 12, 20);
+    let ranges: Vec<_> = source.tallied().iter().map(|span| (span.from, span.to)).collect();
+    assert_eq!(ranges, [(0, 4), (8, 11), (12, 13)]);
+
+    source.restored(NextOffset::START, NextOffset::exclusive(7));
+    take(&mut source, 7, 7);
+    let ranges: Vec<_> = source.tallied().iter().map(|span| (span.from, span.to)).collect();
+    assert_eq!(ranges, [(7, 8)], "it begins where the log does");
+}

@@ -194,6 +194,7 @@ fn transaction(site: &Site<'_>, partition: i32, held: &mut Held, rows: &[Aggrega
         aggregates: held.rows_end,
         watermark: held.windows.watermark().current(),
         watermark_delay_ms: 0,
+        late_horizon_ms: None,
         sources,
     };
     let encoded = |row| (partition, serde_json::to_vec(row).expect("plain data"));

@@ -23,6 +23,7 @@ pub(super) struct Channel {
     /// Those of `partials`.
     pub partials: i32,
     pub watermark_delay: Duration,
+    pub late_horizon: Duration,
 }
 
 impl Channel {
@@ -103,8 +104,13 @@ impl Told {
             position: windows.position(),
             aggregates: self.rows_end,
             watermark: windows.watermark().current(),
-            watermark_delay_ms: u64::try_from(channel.watermark_delay.as_millis()).unwrap_or(u64::MAX),
+            watermark_delay_ms: milliseconds(channel.watermark_delay),
+            late_horizon_ms: Some(milliseconds(channel.late_horizon)),
             sources: windows.sources(),
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,6 +23,15 @@ pub struct Producer {
     pub journal: Arc<Journal>,
 }
 
+/// Valid records as the edge takes them.
+pub fn events<'m>(batch: impl IntoIterator<Item = &'m Made>) -> Result<Vec<Value>> {
+    let value = |made: &'m Made| {
+        let payload = made.payload.as_ref().context("a valid record has a value")?;
+        Ok(serde_json::from_slice(payload)?)
+    };
+    batch.into_iter().map(value).collect()
+}
+
 impl Producer {
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
         let mut ticks = interval(BATCH_INTERVAL);
@@ -54,14 +63,8 @@ impl Producer {
 
     /// Whether the edge has acknowledged them.
     async fn send(&self, batch: &[Made], refused: Option<&Made>) -> Result<bool> {
-        let events: Result<Vec<Value>> = batch
-            .iter()
-            .chain(refused)
-            .map(|made| {
-                Ok(serde_json::from_slice(made.payload.as_ref().context("a valid record has a value")?)?)
-            })
-            .collect();
-        let Ok(response) = self.api.ingest(&events?).await else { return Ok(false) };
+        let events = events(batch.iter().chain(refused))?;
+        let Ok(response) = self.api.ingest(&events).await else { return Ok(false) };
         let status = response.status().as_u16();
         let Ok(answer) = response.text().await else { return Ok(false) };
         match status {
@@ -74,6 +77,9 @@ impl Producer {
                     batch.len()
                 );
                 self.journal.acknowledge(batch.iter().map(|made| made.acknowledged(None, true)));
+                if let Some((identity, token)) = batch[0].identity.zip(answer["token"].as_str()) {
+                    self.journal.keep_some(identity.workspace_id, token);
+                }
                 Ok(true)
             }
             429 | 500..=599 => Ok(false),

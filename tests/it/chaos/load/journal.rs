@@ -29,6 +29,9 @@ pub struct Identity {
     pub id: Uuid,
 }
 
+/// One of so many tokens is kept.
+const TOKENS_KEPT: usize = 10;
+
 #[derive(Default)]
 pub struct Journal(Mutex<Notes>);
 
@@ -37,6 +40,10 @@ struct Notes {
     acknowledged: Vec<Acknowledged>,
     unknown: usize,
     abandoned: usize,
+    /// With the workspace of one of their records.
+    tokens: Vec<(Uuid, String)>,
+    passed_over: usize,
+    contained: usize,
 }
 
 impl Journal {
@@ -54,6 +61,33 @@ impl Journal {
         self.notes().abandoned += records;
     }
 
+    /// A commit token that must hold at the end.
+    pub fn keep(&self, workspace: Uuid, token: String) {
+        self.notes().tokens.push((workspace, token));
+    }
+
+    /// The same for one of many.
+    pub fn keep_some(&self, workspace: Uuid, token: &str) {
+        let mut notes = self.notes();
+        notes.passed_over += 1;
+        if notes.passed_over.is_multiple_of(TOKENS_KEPT) {
+            notes.tokens.push((workspace, token.to_owned()));
+        }
+    }
+
+    pub fn tokens(&self) -> Vec<(Uuid, String)> {
+        self.notes().tokens.clone()
+    }
+
+    /// An answer held the records of a token.
+    pub fn saw_contained(&self) {
+        self.notes().contained += 1;
+    }
+
+    pub fn witnessed(&self) -> String {
+        format!("{} answers after a token were right meanwhile", self.notes().contained)
+    }
+
     /// One line each.
     pub fn write(&self, to: &Path) -> Result<()> {
         let mut file = BufWriter::new(File::create(to)?);
@@ -66,7 +100,7 @@ impl Journal {
 
     pub fn summary(&self) -> String {
         let notes = self.notes();
-        let Notes { acknowledged, unknown, abandoned } = &*notes;
+        let Notes { acknowledged, unknown, abandoned, .. } = &*notes;
         format!(
             "{} acknowledged, {unknown} with an unknown outcome, of which {abandoned} were not sent again",
             acknowledged.len()

@@ -23,6 +23,8 @@ const BACKFILLED_HOURS: [i64; 5] = [1, 3, 30, 31, 24 * 40];
 /// Whose records there are.
 pub struct Cast {
     pub tenants: Vec<Tenant>,
+    /// One whose records are all by a single producer, which reads what it wrote.
+    pub witness: Tenant,
     /// A workspace that is created while its records come.
     pub late: Uuid,
     /// One that never is.
@@ -114,6 +116,11 @@ impl Records {
             }
             _ => records.good(),
         })
+    }
+
+    /// A few new ones of this workspace that end now.
+    pub fn witnessed(&mut self, workspace: Uuid) -> Vec<Made> {
+        (0..self.random.between(1, 5)).map(|_| self.of(workspace)).collect()
     }
 
     /// Of the future beyond what is allowed.

@@ -28,6 +28,7 @@ fn rows_of_a_transaction_that_is_open_are_not_passed_over() {
             partitions: site.log.topic_partitions,
             partials: site.log.topic_partitions,
             watermark_delay: std::time::Duration::ZERO,
+            late_horizon: std::time::Duration::ZERO,
         },
         positions: Arc::new(Positions::connect(&site.log, "windows", &topics.partials).expect("connected")),
         topic: topics.partials,
