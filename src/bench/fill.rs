@@ -36,7 +36,8 @@ pub(super) fn run(log: &LogSettings, fill: Fill) -> anyhow::Result<()> {
     let first = EventTime::from(chrono::Utc::now()).as_micros() - i64::from(fill.records) * STEP_US;
     let topic = log.topics().metrics;
     for number in 0..fill.records {
-        let record = record(fill, number, first);
+        let completed_at = EventTime(first + i64::from(number) * STEP_US);
+        let record = record(fill.workspace, fill.keys, number, completed_at);
         send(&producer, &topic, &record)?;
         if number % 10_000 == 0 {
             bar.set_position(u64::from(number));
@@ -64,14 +65,13 @@ fn send(producer: &BaseProducer, topic: &str, record: &QueryMetric) -> anyhow::R
 }
 
 /// Record `number`: which service, how it ended and how long it took follow from the number.
-fn record(fill: Fill, number: u32, first_us: i64) -> QueryMetric {
-    let mixed = number.wrapping_mul(2_654_435_761).rotate_left(13);
-    let completed_at = EventTime(first_us + i64::from(number) * STEP_US);
+pub(super) fn record(workspace: WorkspaceId, keys: u32, number: u32, completed_at: EventTime) -> QueryMetric {
+    let mixed = mix(number);
     let duration_ms = f64::from(mixed % 100_000) / 1000.0;
     let mut metric = QueryMetric {
         id: RecordId(Uuid::new_v4()),
-        workspace_id: fill.workspace,
-        service_id: ServiceId(Uuid::from_u128(u128::from(mixed % fill.keys) + 1)),
+        workspace_id: workspace,
+        service_id: service(keys, number),
         query_text: "SELECT id, total FROM orders WHERE customer = $1".to_owned(),
         status: if mixed.is_multiple_of(50) { Status::Failed } else { Status::Success },
         duration_ms: Some(duration_ms),
@@ -83,6 +83,15 @@ fn record(fill: Fill, number: u32, first_us: i64) -> QueryMetric {
     };
     pad(&mut metric);
     metric
+}
+
+/// The service of record `number`, one of so many.
+pub(super) fn service(keys: u32, number: u32) -> ServiceId {
+    ServiceId(Uuid::from_u128(u128::from(mix(number) % keys) + 1))
+}
+
+fn mix(number: u32) -> u32 {
+    number.wrapping_mul(2_654_435_761).rotate_left(13)
 }
 
 fn pad(metric: &mut QueryMetric) {
