@@ -1,12 +1,18 @@
 //! `millrace bench`: measures a part of Millrace beside its limit, in the same run, and prints a table. The part runs as a
 //! process of its own, or is alone in this one, so that its CPU time and memory are not those of its load.
 
+mod archive;
 mod drain;
 mod fill;
+mod footprint;
 mod ingest;
 mod live;
 mod load;
 mod processor;
+mod progress;
+mod query;
+mod recovery;
+mod scale;
 mod site;
 mod table;
 
@@ -26,6 +32,16 @@ pub enum Bench {
     Ingest(Box<ingest::IngestBench>),
     /// Sends events at a rate and measures how soon they are in the live feed and in final rows, beside a bare consumer
     Live(Box<live::LiveBench>),
+    /// Asks for windows and for records of the archive, beside the bare statement and a bare reader of the same files
+    Query(Box<query::QueryBench>),
+    /// Archives a pre-filled topic as Parquet, beside a plain drain and a plain Parquet writer
+    Archive(Box<archive::ArchiveBench>),
+    /// Kills a processor at full load, and measures how soon the next one has caught up
+    Recovery(Box<recovery::RecoveryBench>),
+    /// What the processor costs with more keys, partitions and workspaces
+    Scale(Box<scale::ScaleBench>),
+    /// What each role takes when it has nothing to do, and how soon it is ready
+    Footprint(Box<footprint::FootprintBench>),
     /// The embedded log and store of the other benchmarks
     #[command(hide = true)]
     Host(Box<site::host::Settings>),
@@ -38,6 +54,11 @@ pub async fn run(bench: Bench, shutdown: CancellationToken) -> anyhow::Result<()
             Bench::Processor(bench) => processor::run(*bench).await,
             Bench::Ingest(bench) => ingest::run(*bench).await,
             Bench::Live(bench) => live::run(*bench).await,
+            Bench::Query(bench) => query::run(*bench).await,
+            Bench::Archive(bench) => archive::run(*bench).await,
+            Bench::Recovery(bench) => recovery::run(*bench).await,
+            Bench::Scale(bench) => scale::run(*bench).await,
+            Bench::Footprint(bench) => footprint::run(*bench).await,
             Bench::Host(settings) => site::host::run(*settings).await,
         }
     };

@@ -12,6 +12,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use millrace_log::LogSettings;
 use millrace_processor::{Components, Settings as ProcessorSettings};
+use millrace_schemas::WorkspaceId;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,9 @@ pub struct ProcessorBench {
     /// Services that the records are of
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
+    /// Workspaces that the services belong to
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    workspaces: u32,
     /// Print the result as one line of JSON too, last
     #[arg(long)]
     json: bool,
@@ -39,6 +43,7 @@ struct Report {
     bench: &'static str,
     records: u32,
     keys: u32,
+    workspaces: u32,
     partitions: i32,
     records_per_s: f64,
     limit_records_per_s: f64,
@@ -49,6 +54,16 @@ struct Report {
     /// In the log's files, where it is embedded.
     bytes_in_per_record: Option<f64>,
     bytes_out_per_record: Option<f64>,
+    /// Of the windows of all sizes.
+    final_rows: u64,
+    /// From the end of the drain until all of them are out; a partition counts as idle after 1 s of it.
+    windows_final_s: f64,
+}
+
+/// The windows after the drain.
+struct Closed {
+    rows: u64,
+    after: Duration,
 }
 
 pub async fn run(bench: ProcessorBench) -> anyhow::Result<()> {
@@ -62,8 +77,10 @@ pub async fn run(bench: ProcessorBench) -> anyhow::Result<()> {
 
 async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> {
     let (log, records) = (site.log.clone(), bench.records);
-    let fill = fill::Fill { workspace: site.workspace, records, keys: bench.keys };
-    tokio::task::spawn_blocking(move || fill::run(&log, fill)).await??;
+    let workspaces = bench.workspaces(site).await?;
+    let fill = fill::Fill { workspaces, records, keys: bench.keys };
+    let (fill, first) =
+        tokio::task::spawn_blocking(move || fill::run(&log, &fill).map(|first| (fill, first))).await??;
     let bytes_in = site.log_bytes();
 
     let log = site.log.clone();
@@ -74,13 +91,14 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         directory: site.directory.clone(),
         registry: prometheus::Registry::new(),
     };
-    let drained = processor(bench, components).await?;
+    let (drained, closed) = processor(bench, components, move || fill.rows(first)).await?;
     let records = u64::from(records);
     let per_record = |bytes: u64| count(bytes) / count(records);
     Ok(Report {
         bench: "processor",
         records: bench.records,
         keys: bench.keys,
+        workspaces: bench.workspaces,
         partitions: site.log.topic_partitions,
         records_per_s: count(records) / drained.elapsed.as_secs_f64(),
         limit_records_per_s: count(records) / limit.elapsed.as_secs_f64(),
@@ -93,12 +111,28 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
             .log_bytes()
             .zip(bytes_in)
             .map(|(all, filled)| per_record(all.saturating_sub(filled))),
+        final_rows: closed.rows,
+        windows_final_s: closed.after.as_secs_f64(),
     })
 }
 
+impl ProcessorBench {
+    async fn workspaces(&self, site: &Site) -> anyhow::Result<Vec<WorkspaceId>> {
+        let mut all = vec![site.workspace];
+        for number in 1..self.workspaces {
+            all.push(site.directory.get_or_create_workspace(&format!("bench-{number}")).await?.id);
+        }
+        Ok(all)
+    }
+}
+
 /// From the start of the stages until every record is in a committed transaction of combine, and the windows have read
-/// what combine wrote.
-async fn processor(bench: &ProcessorBench, components: Components) -> anyhow::Result<Spent> {
+/// what combine wrote; and then until all windows, `rows` of them, are final.
+async fn processor(
+    bench: &ProcessorBench,
+    components: Components,
+    rows: impl FnOnce() -> u64 + Send + 'static,
+) -> anyhow::Result<(Spent, Closed)> {
     let (registry, log) = (components.registry.clone(), components.log.clone());
     let stop = CancellationToken::new();
     let usage = Usage::start()?;
@@ -106,8 +140,13 @@ async fn processor(bench: &ProcessorBench, components: Components) -> anyhow::Re
     let watch = async {
         let result = wait_for(bench, &registry, &log).await;
         let spent = usage.spent();
+        let drained = Instant::now();
+        let closed = match result {
+            Ok(()) => wait_for_windows(&registry, drained, rows).await,
+            Err(error) => Err(error),
+        };
         stop.cancel();
-        result.and(spent)
+        Ok((spent?, closed?))
     };
     let (ended, spent) = tokio::join!(role, watch);
     ended.context("the processor ended")?;
@@ -134,11 +173,36 @@ async fn wait_for(
     }
 }
 
+async fn wait_for_windows(
+    registry: &prometheus::Registry,
+    drained: Instant,
+    rows: impl FnOnce() -> u64 + Send + 'static,
+) -> anyhow::Result<Closed> {
+    let rows = tokio::task::spawn_blocking(rows).await?;
+    let (mut last, mut moved) = (0, Instant::now());
+    loop {
+        let emitted = counter(registry, "millrace_windows_rows_total", "final");
+        if emitted >= rows {
+            return Ok(Closed { rows: emitted, after: drained.elapsed() });
+        }
+        if emitted != last {
+            (last, moved) = (emitted, Instant::now());
+        }
+        ensure!(moved.elapsed() < STALL_MAX, "stuck at {emitted} of {rows} final rows");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn counted(registry: &prometheus::Registry) -> u64 {
+    counter(registry, "millrace_combine_records_total", "counted")
+}
+
+/// Of the series with this label.
+fn counter(registry: &prometheus::Registry, name: &str, label: &str) -> u64 {
     let families = registry.gather();
-    let verdicts = families.iter().find(|family| family.name() == "millrace_combine_records_total");
-    let counts = verdicts.into_iter().flat_map(|family| family.get_metric());
-    let counted = counts.filter(|metric| metric.get_label().iter().any(|label| label.value() == "counted"));
+    let family = families.iter().find(|family| family.name() == name);
+    let series = family.into_iter().flat_map(|family| family.get_metric());
+    let counted = series.filter(|series| series.get_label().iter().any(|own| own.value() == label));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
     counted.map(|metric| metric.get_counter().get_value() as u64).sum()
 }
@@ -163,11 +227,13 @@ impl Report {
             maybe(None, whole),
         ]);
         say(&format!(
-            "{} JSON records, {} keys, {} partitions, exactly-once transactions on; {:.0} % of the limit\n\n{table}",
+            "{} JSON records, {} keys, {} partitions, exactly-once transactions on; {:.0} % of the limit; all windows final \
+             {:.1} s later\n\n{table}",
             whole(f64::from(self.records)),
             whole(f64::from(self.keys)),
             self.partitions,
             100.0 * self.records_per_s / self.limit_records_per_s,
+            self.windows_final_s,
         ));
     }
 }

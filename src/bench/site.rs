@@ -52,6 +52,21 @@ fn defaults(argument: clap::Arg) -> clap::Arg {
     argument.required(false).default_value(EMBEDDED).help(help)
 }
 
+impl Settings {
+    /// For a benchmark on the same kind of site; the database's URL is a secret and goes by the environment.
+    pub fn arguments(&self) -> Vec<String> {
+        let LogSettings { brokers, topic_prefix, topic_replication, properties, .. } = &self.log;
+        let replication = format!("--topic-replication={topic_replication}");
+        let mut all = vec!["--kafka-brokers", brokers, "--topic-prefix", topic_prefix, &replication]
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        all.extend(properties.iter().map(|property| format!("--kafka-property={property}")));
+        all.extend(self.work_dir.iter().map(|folder| format!("--work-dir={}", folder.display())));
+        all
+    }
+}
+
 pub struct Site {
     pub log: LogSettings,
     pub store: StoreSettings,
@@ -150,10 +165,11 @@ impl Site {
 
     async fn close(self) -> anyhow::Result<()> {
         self.pool.close().await;
+        if self.host.as_ref().is_none_or(|host| host.addresses.brokers.is_none()) {
+            remove_topics(&self.log).await.context("removing the topics")?;
+        }
         if let Some(host) = self.host {
             host.stop().await?;
-        } else {
-            remove_topics(&self.log).await.context("removing the topics")?;
         }
         if let Some((pool, name)) = self.given {
             let sql = format!("DROP DATABASE {name} WITH (FORCE)");

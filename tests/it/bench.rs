@@ -1,6 +1,6 @@
 //! The benchmarks at a tiny size: they run, and their last line is JSON with the named numbers. How fast is no test's matter.
 
-use crate::harness::{Services, millrace};
+use crate::harness::{Services, millrace, python};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
@@ -80,4 +80,74 @@ async fn of_the_live_feed() -> Result<()> {
     positive(&report, &["records_per_s", "peak_rss_mb"])?;
     ensure!(report["dropped"] == 0, "{report}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_archive() -> Result<()> {
+    let report = bench("archive", &["--records", "5000", "--keys", "10"]).await?;
+    let speeds = ["records_per_s", "limit_records_per_s", "writer_records_per_s"];
+    positive(&report, &speeds)?;
+    positive(&report, &["cpu_s_per_million", "peak_rss_mb", "bytes_in_per_record", "bytes_out_per_record"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_recovery() -> Result<()> {
+    let report = bench("recovery", &["--records", "200000", "--keys", "10"]).await?;
+    positive(
+        &report,
+        &["records_per_s", "limit_records_per_s", "first_commit_s", "caught_up_s", "peak_rss_mb"],
+    )?;
+    let of = |name: &str| report[name].as_f64().context("a number");
+    ensure!(
+        of("recovery_s")? <= of("caught_up_s")? && of("first_commit_s")? <= of("caught_up_s")?,
+        "{report}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_queries() -> Result<()> {
+    let mut arguments = vec!["--records", "5000", "--keys", "5", "--connections", "2", "--seconds", "1"];
+    let python = python("bench::of_queries").map(|python| python.display().to_string());
+    arguments.extend(python.iter().flat_map(|python| ["--python", python.as_str()]));
+    let report = bench("query", &arguments).await?;
+    let runs = report["runs"].as_array().context("there are runs")?;
+    ensure!(runs.len() == 4, "{report}");
+    for run in runs {
+        ordered(run)?;
+        positive(run, &["queries_per_s", "bytes_per_answer", "peak_rss_mb"])?;
+    }
+    for run in runs.iter().filter(|run| run["question"] != "newest 100 records, from memory") {
+        ordered(&run["limit"])?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_scale() -> Result<()> {
+    let report =
+        bench("scale", &["--records", "3000", "--keys", "7", "--partitions", "2", "--workspaces", "3"])
+            .await?;
+    let points = report["points"].as_array().context("there are points")?;
+    let shapes: Vec<_> = points.iter().map(|p| [&p["keys"], &p["partitions"], &p["workspaces"]]).collect();
+    ensure!(
+        shapes
+            == [[7, 4, 1], [100, 2, 1], [10_000, 4, 3]]
+                .map(|shape| shape.map(Value::from))
+                .each_ref()
+                .map(|s| s.each_ref())
+    );
+    for point in points {
+        positive(point, &["records_per_s", "peak_rss_mb", "final_rows", "windows_final_s"])?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_footprint() -> Result<()> {
+    let report = bench("footprint", &["--seconds", "1"]).await?;
+    positive(&report, &["binary_mb"])?;
+    let runs = report["runs"].as_array().context("there are runs")?;
+    ensure!(runs.len() == 5, "{report}");
+    runs.iter().try_for_each(|run| positive(run, &["ready_s", "idle_rss_mb"]))
 }

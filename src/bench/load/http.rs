@@ -12,6 +12,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 pub struct Connection {
     stream: TcpStream,
     received: Vec<u8>,
+    body_bytes: usize,
 }
 
 /// Of an answer's head.
@@ -25,7 +26,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(CHUNK_BYTES) })
+        Ok(Self { stream, received: Vec::with_capacity(CHUNK_BYTES), body_bytes: 0 })
     }
 
     /// The answer's status, when all of it has come.
@@ -42,7 +43,13 @@ impl Connection {
         while self.received.len() < end {
             self.receive().await?;
         }
+        self.body_bytes = head.body_bytes;
         Ok(head.status)
+    }
+
+    /// Of the last answer.
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes
     }
 
     async fn receive(&mut self) -> anyhow::Result<()> {

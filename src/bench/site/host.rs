@@ -7,11 +7,12 @@ use millrace_broker::Broker;
 use millrace_store::Store;
 use serde::{Deserialize, Serialize};
 use std::{
+    io,
     path::{Path, PathBuf},
     process::Stdio,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
@@ -88,8 +89,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         store = Some(started);
     }
     crate::bench::say(&serde_json::to_string(&addresses)?);
-    let mut nothing = [0];
-    while tokio::io::stdin().read(&mut nothing).await? > 0 {}
+    tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await??;
     if let Some(store) = store {
         store.close().await?;
     }

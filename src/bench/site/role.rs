@@ -32,11 +32,25 @@ pub struct Role {
 impl Role {
     /// Starts `millrace NAME` with these further arguments on the site, and waits until it is ready.
     pub async fn start(site: &Site, name: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe().context("finding this binary")?);
+        command.arg(name).args(site.arguments()).args(arguments);
+        command.env("DATABASE_URL", &site.store.database_url);
+        Self::launch(site, name, command).await
+    }
+
+    /// Starts `millrace up` on its own embedded log and store, always in the same folder.
+    pub async fn start_up(site: &Site) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe().context("finding this binary")?);
+        let services = ["--kafka-brokers", "embedded", "--database-url", "embedded"];
+        command.args(["up", "--dev", "--log-listen", "127.0.0.1:0"]).args(services);
+        command.arg("--data-dir").arg(site.folder().join("up"));
+        Self::launch(site, "up", command).await
+    }
+
+    async fn launch(site: &Site, name: &str, mut command: Command) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = site.folder().join(format!("{name}-{}.log", address.port()));
-        let mut command = Command::new(std::env::current_exe().context("finding this binary")?);
-        command.arg(name).args(site.arguments()).args(arguments).args(["--listen", &address.to_string()]);
-        command.env("DATABASE_URL", &site.store.database_url).kill_on_drop(true);
+        command.args(["--listen", &address.to_string()]).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let started = Instant::now();
         let child = command.spawn().with_context(|| format!("starting millrace {name}"))?;
@@ -75,9 +89,23 @@ impl Role {
         Usage::of(self.process.clone())
     }
 
+    pub fn process(&self) -> &str {
+        &self.process
+    }
+
+    /// The sum of a metric over the series that have this label.
+    pub async fn metric(&self, name: &str, label: &str) -> anyhow::Result<f64> {
+        Ok(metric(&self.metrics().await?, name, label))
+    }
+
     pub async fn metrics(&self) -> anyhow::Result<String> {
         let answer = self.client.get(format!("http://{}/metrics", self.address)).send().await?;
         Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// kill -9
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("killing a role")
     }
 }
 
