@@ -60,7 +60,7 @@ async fn run(command: Command) -> Result<ExitCode, anyhow::Error> {
             let agrees = audit::run(*settings, shutdown).await?;
             return Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Bench(bench) => bench::run(bench).await?,
+        Command::Bench(bench) => bench::run(bench, shutdown).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

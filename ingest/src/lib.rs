@@ -11,6 +11,7 @@ mod events;
 mod kafka;
 mod ledger;
 mod metrics;
+mod phases;
 mod rates;
 mod routes;
 mod settings;

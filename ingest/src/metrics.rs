@@ -1,6 +1,6 @@
 //! What Prometheus sees of the edge.
 
-use crate::{admission::Budget, kafka::Log};
+use crate::{admission::Budget, kafka::Log, phases::Phases};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::{Collector, Desc},
@@ -15,6 +15,7 @@ const SECONDS_BUCKETS: [f64; 11] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.
 pub struct Metrics {
     pub requests: IntCounterVec,
     pub acknowledged_seconds: Histogram,
+    pub phases: Phases,
     accepted: IntCounter,
     rejected: IntCounter,
     unacknowledged: IntCounter,
@@ -52,6 +53,7 @@ impl Metrics {
         Ok(Self {
             requests,
             acknowledged_seconds,
+            phases: Phases::register(registry)?,
             accepted: events.with_label_values(&["accepted"]),
             rejected: events.with_label_values(&["rejected"]),
             unacknowledged: events.with_label_values(&["unacknowledged"]),

@@ -19,6 +19,7 @@ mod worker;
 
 pub(crate) use columns::Archived;
 pub use columns::schema;
+pub use encode::encode;
 pub use error::Error;
 pub use location::{Error as LocationError, Location};
 pub use manifest::{DataFile, Error as ManifestError, Manifest};

@@ -2,7 +2,7 @@
 
 use super::{
     STALL_MAX,
-    usage::{Spent, Usage},
+    site::usage::{Spent, Usage},
 };
 use anyhow::{Context, ensure};
 use millrace_log::{LogSettings, partition_count};
@@ -57,8 +57,9 @@ fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records:
     Ok(())
 }
 
-/// Whether the windows stage has committed all of the partials topic, but for the control records at its ends.
-pub(super) async fn windows_caught_up(log: &LogSettings) -> anyhow::Result<bool> {
+/// Whether the windows stage has committed all of the partials topic, but for the control records at its ends: one of each
+/// worker of combine, where the last transactions ended side by side.
+pub(super) async fn windows_caught_up(log: &LogSettings, workers: u16) -> anyhow::Result<bool> {
     let log = log.clone();
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = log.consumer("windows").create()?;
@@ -70,8 +71,7 @@ pub(super) async fn windows_caught_up(log: &LogSettings) -> anyhow::Result<bool>
         let committed = consumer.committed_offsets(list, STALL_MAX)?;
         for element in committed.elements() {
             let (_, end) = consumer.fetch_watermarks(&topic, element.partition(), STALL_MAX)?;
-            // The last transaction ends with one control record.
-            if element.offset().to_raw().is_none_or(|next| next + 1 < end) {
+            if element.offset().to_raw().is_none_or(|next| next + i64::from(workers) < end) {
                 return Ok(false);
             }
         }

@@ -3,28 +3,33 @@
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_log::LogSettings;
-use millrace_schemas::{EventTime, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, key::record_key};
+use millrace_schemas::{
+    EventTime, QueryMetric, RecordId, ServiceId, Status, Window, WorkspaceId, key::record_key,
+};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long before now the last record was: the windows of all of them have ended.
+const AGE_US: i64 = 6 * 60 * 1_000_000;
 /// Event time between two records: the whole of them spans some windows of every size.
 const STEP_US: i64 = 150;
 /// The size that the peers were measured with.
-const RECORD_BYTES: usize = 387;
+pub(super) const RECORD_BYTES: usize = 387;
 
-#[derive(Clone, Copy)]
 pub(super) struct Fill {
-    pub workspace: WorkspaceId,
+    /// Each service belongs to one of them.
+    pub workspaces: Vec<WorkspaceId>,
     pub records: u32,
     pub keys: u32,
 }
 
-pub(super) fn run(log: &LogSettings, fill: Fill) -> anyhow::Result<()> {
+/// The event time of the first record.
+pub(super) fn run(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
     let producer: BaseProducer = log
         .producer(DELIVERY_TIMEOUT)
         .set("linger.ms", "20")
@@ -33,10 +38,11 @@ pub(super) fn run(log: &LogSettings, fill: Fill) -> anyhow::Result<()> {
         .create()?;
     let bar = ProgressBar::new(u64::from(fill.records)).with_message("filling the topic");
     bar.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec}")?);
-    let first = EventTime::from(chrono::Utc::now()).as_micros() - i64::from(fill.records) * STEP_US;
+    let last = EventTime::from(chrono::Utc::now()).as_micros() - AGE_US;
+    let first = EventTime(last - i64::from(fill.records) * STEP_US);
     let topic = log.topics().metrics;
     for number in 0..fill.records {
-        let record = record(fill, number, first);
+        let record = fill.record(number, first);
         send(&producer, &topic, &record)?;
         if number % 10_000 == 0 {
             bar.set_position(u64::from(number));
@@ -44,7 +50,29 @@ pub(super) fn run(log: &LogSettings, fill: Fill) -> anyhow::Result<()> {
     }
     producer.flush(DELIVERY_TIMEOUT).context("waiting until the broker has all records")?;
     bar.finish_and_clear();
-    Ok(())
+    Ok(first)
+}
+
+impl Fill {
+    fn record(&self, number: u32, first: EventTime) -> QueryMetric {
+        let service = index(self.keys, number) as usize;
+        let workspace = self.workspaces[service % self.workspaces.len()];
+        record(workspace, self.keys, number, at(number, first))
+    }
+
+    /// How many rows the windows of all sizes have together, where the first record is of that time.
+    pub fn rows(&self, first: EventTime) -> u64 {
+        let rows = Window::ALL.map(|window| {
+            let row = |number| (index(self.keys, number), window.start_of(at(number, first)));
+            let rows: HashSet<_> = (0..self.records).map(row).collect();
+            rows.len() as u64
+        });
+        rows.iter().sum()
+    }
+}
+
+fn at(number: u32, first: EventTime) -> EventTime {
+    EventTime(first.as_micros() + i64::from(number) * STEP_US)
 }
 
 fn send(producer: &BaseProducer, topic: &str, record: &QueryMetric) -> anyhow::Result<()> {
@@ -64,14 +92,13 @@ fn send(producer: &BaseProducer, topic: &str, record: &QueryMetric) -> anyhow::R
 }
 
 /// Record `number`: which service, how it ended and how long it took follow from the number.
-fn record(fill: Fill, number: u32, first_us: i64) -> QueryMetric {
-    let mixed = number.wrapping_mul(2_654_435_761).rotate_left(13);
-    let completed_at = EventTime(first_us + i64::from(number) * STEP_US);
+pub(super) fn record(workspace: WorkspaceId, keys: u32, number: u32, completed_at: EventTime) -> QueryMetric {
+    let mixed = mix(number);
     let duration_ms = f64::from(mixed % 100_000) / 1000.0;
     let mut metric = QueryMetric {
         id: RecordId(Uuid::new_v4()),
-        workspace_id: fill.workspace,
-        service_id: ServiceId(Uuid::from_u128(u128::from(mixed % fill.keys) + 1)),
+        workspace_id: workspace,
+        service_id: service(keys, number),
         query_text: "SELECT id, total FROM orders WHERE customer = $1".to_owned(),
         status: if mixed.is_multiple_of(50) { Status::Failed } else { Status::Success },
         duration_ms: Some(duration_ms),
@@ -83,6 +110,19 @@ fn record(fill: Fill, number: u32, first_us: i64) -> QueryMetric {
     };
     pad(&mut metric);
     metric
+}
+
+/// The service of record `number`, one of so many.
+pub(super) fn service(keys: u32, number: u32) -> ServiceId {
+    ServiceId(Uuid::from_u128(u128::from(index(keys, number)) + 1))
+}
+
+fn index(keys: u32, number: u32) -> u32 {
+    mix(number) % keys
+}
+
+fn mix(number: u32) -> u32 {
+    number.wrapping_mul(2_654_435_761).rotate_left(13)
 }
 
 fn pad(metric: &mut QueryMetric) {

@@ -1,4 +1,4 @@
-//! What the operating system says of this process, from Linux's `/proc`; elsewhere nothing.
+//! What the operating system says of a process, from Linux's `/proc`; elsewhere nothing.
 
 use std::fs;
 
@@ -17,14 +17,15 @@ pub struct Usage {
 
 impl Usage {
     pub fn now() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        parse(&read("/proc/self/stat"), &read("/proc/self/status"), &read("/proc/stat"))
+        Self::of("self")
     }
-}
 
-/// User and system time of all threads, if the system tells it.
-pub fn cpu_seconds() -> Option<f64> {
-    Usage::now().cpu_s
+    /// Of the process with this id.
+    pub fn of(process: &str) -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let own = |file| read(&format!("/proc/{process}/{file}"));
+        parse(&own("stat"), &own("status"), &read("/proc/stat"))
+    }
 }
 
 fn parse(stat: &str, status: &str, system: &str) -> Usage {

@@ -8,6 +8,7 @@
 mod archive;
 mod audit;
 mod backpressure;
+mod bench;
 mod chaos;
 mod commit_tokens;
 mod dead_letter_queue;

@@ -11,6 +11,7 @@ use crate::{
     delivery::{Delivery, Outcome},
     edge::Shared,
     events::{Parsed, Rejections, Rules, parse},
+    phases::{Laps, Phase},
 };
 use answer::Answer;
 use axum::{
@@ -47,15 +48,19 @@ impl Shared {
         let access = self.authorize(&key).await?;
         let _request = self.enter()?;
         let content = Content::of(headers)?;
-        let (mut parsed, in_flight) = self.read(content, body, access).await?;
+        let mut laps = Laps::start(started);
+        laps.end(Phase::Authenticate, Instant::now());
+        let (mut parsed, in_flight) = self.read(content, body, access, &mut laps).await?;
         self.spend(&key, parsed.count)?;
         self.reject_unknown(&access, &mut parsed).await?;
         self.metrics.count_rejected(parsed.rejections.count());
         if parsed.is_empty() {
             return Answer::without_records(parsed);
         }
-        let (outcome, rejections) = self.deliver(parsed, in_flight).await?;
+        laps.end(Phase::Parse, Instant::now());
+        let (outcome, rejections) = self.deliver(parsed, in_flight, &mut laps).await?;
         if outcome.unacknowledged == 0 {
+            self.metrics.phases.observe(&laps);
             self.metrics.acknowledged_seconds.observe(started.elapsed().as_secs_f64());
         }
         Answer::new(outcome, rejections, self.log.origin())
@@ -91,11 +96,13 @@ impl Shared {
         content: Content,
         body: &mut Incoming,
         access: Access,
+        laps: &mut Laps,
     ) -> Result<(Parsed, Reservation), ApiError> {
         let mut in_flight = self.bytes.reserve(0).ok_or_else(body::busy)?;
         let limits =
             body::Limits { bytes_max: self.settings.body_bytes_max, timeout: self.settings.body_timeout() };
         let bytes = body.read(limits, &mut in_flight).await?;
+        laps.end(Phase::Read, Instant::now());
         let rules = self.rules(access);
         // How large a compressed body is shows too late.
         let size = if content.encoding == Encoding::Identity { bytes.len() } else { usize::MAX };
@@ -131,6 +138,7 @@ impl Shared {
         &self,
         parsed: Parsed,
         in_flight: Reservation,
+        laps: &mut Laps,
     ) -> Result<(Outcome, Rejections), ApiError> {
         let delivery = Delivery::new(parsed.len(), Arc::clone(&self.metrics), in_flight);
         let (log, reports, bytes) = (Arc::clone(&self.log), Arc::clone(&delivery), parsed.size_bytes());
@@ -139,9 +147,11 @@ impl Shared {
             parsed.rejections
         };
         let rejections = self.work(bytes, append).await?;
+        laps.end(Phase::Append, Instant::now());
         if tokio::time::timeout(self.settings.delivery_timeout(), delivery.settled()).await.is_err() {
             tracing::debug!("the log has not answered for every record in time");
         }
+        laps.end(Phase::Acknowledge, Instant::now());
         Ok((delivery.outcome(), rejections))
     }
 }

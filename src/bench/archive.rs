@@ -1,0 +1,196 @@
+//! `millrace bench archive`: a full topic becomes Parquet, beside a plain drain and a plain writer of the same rows.
+
+mod limit;
+
+use super::{
+    STALL_MAX, drain, fill, say,
+    site::{
+        self, Site,
+        usage::{Spent, Usage, count},
+    },
+    table::{Table, maybe, whole},
+};
+use anyhow::{Context, ensure};
+use clap::Args;
+use millrace_processor::{
+    archive::{self, ArchiveComponents, ArchiveMetrics, ArchiveSettings, Location},
+    settings::AdmissionSettings,
+};
+use prometheus::Registry;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// How long a record may wait for its file: so long the last ones wait, which is not the archive's work.
+const INTERVAL: &str = "1s";
+const POLL: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Args)]
+pub struct ArchiveBench {
+    #[command(flatten)]
+    site: site::Settings,
+    /// Records to fill the topic with, 387 bytes each
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    records: u32,
+    /// Services that the records are of
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    keys: u32,
+    /// Print the result as one line of JSON too, last
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    bench: &'static str,
+    records: u32,
+    keys: u32,
+    partitions: i32,
+    records_per_s: f64,
+    /// Of the plain drain.
+    limit_records_per_s: f64,
+    /// Of the plain Parquet writer, on one thread, with the rows in memory.
+    writer_records_per_s: f64,
+    cpu_s_per_million: f64,
+    limit_cpu_s_per_million: f64,
+    writer_cpu_s_per_million: f64,
+    peak_rss_mb: f64,
+    /// As JSON.
+    bytes_in_per_record: f64,
+    /// In the log's files, where it is embedded.
+    log_bytes_per_record: Option<f64>,
+    bytes_out_per_record: f64,
+    files: u64,
+}
+
+pub async fn run(bench: ArchiveBench) -> anyhow::Result<()> {
+    let report = site::on(&bench.site, async |site| bench.measure(site).await).await?;
+    report.show();
+    if bench.json {
+        say(&serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+impl ArchiveBench {
+    async fn measure(&self, site: &Site) -> anyhow::Result<Report> {
+        let (log, records) = (site.log.clone(), u64::from(self.records));
+        let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
+        tokio::task::spawn_blocking(move || fill::run(&log, &fill)).await??;
+        let (log, log_bytes) = (site.log.clone(), site.log_bytes());
+        let limit = tokio::task::spawn_blocking(move || drain::run(&log, records)).await??;
+        let registry = Registry::new();
+        let spent = self.archive(site, &registry).await?;
+        let folder = site.folder().join("archive");
+        let writer = tokio::task::spawn_blocking(move || limit::write(&folder)).await??;
+        let (bytes, files) =
+            (sum(&registry, "millrace_archive_bytes_total"), sum(&registry, "millrace_archive_files_total"));
+        Ok(Report {
+            bench: "archive",
+            records: self.records,
+            keys: self.keys,
+            partitions: site.log.topic_partitions,
+            records_per_s: count(records) / spent.elapsed.as_secs_f64(),
+            limit_records_per_s: count(records) / limit.elapsed.as_secs_f64(),
+            writer_records_per_s: count(writer.rows) / writer.spent.elapsed.as_secs_f64(),
+            cpu_s_per_million: spent.cpu_s_per_million(records),
+            limit_cpu_s_per_million: limit.cpu_s_per_million(records),
+            writer_cpu_s_per_million: writer.spent.cpu_s_per_million(writer.rows),
+            peak_rss_mb: spent.peak_rss_mb,
+            bytes_in_per_record: count(fill::RECORD_BYTES as u64),
+            log_bytes_per_record: log_bytes.map(|bytes| count(bytes) / count(records)),
+            bytes_out_per_record: count(bytes) / count(records),
+            files,
+        })
+    }
+
+    /// From the start of the archive until each record is in a file that is part of it.
+    async fn archive(&self, site: &Site, registry: &Registry) -> anyhow::Result<Spent> {
+        let components = ArchiveComponents {
+            log: site.log.clone(),
+            directory: site.directory.clone(),
+            location: Location::open(&site.archive_url())?,
+            admission: AdmissionSettings::default(),
+            settings: ArchiveSettings {
+                archive_url: site.archive_url(),
+                archive_interval: INTERVAL.parse()?,
+                archive_records: 100_000,
+                no_archive: false,
+            },
+            metrics: ArchiveMetrics::register(registry)?,
+            instance: "bench".to_owned(),
+        };
+        let (stop, usage) = (CancellationToken::new(), Usage::start()?);
+        let watch = async {
+            let archived = wait_for(registry, self.records.into()).await;
+            let spent = usage.spent();
+            stop.cancel();
+            archived.and(spent)
+        };
+        let (ended, spent) = tokio::join!(archive::run(components, stop.clone()), watch);
+        ended.context("the archive ended")?;
+        spent
+    }
+}
+
+async fn wait_for(registry: &Registry, records: u64) -> anyhow::Result<()> {
+    let (mut last, mut moved) = (0, Instant::now());
+    loop {
+        let archived = sum(registry, "millrace_archive_records_total");
+        if archived >= records {
+            return Ok(());
+        }
+        if archived != last {
+            (last, moved) = (archived, Instant::now());
+        }
+        ensure!(moved.elapsed() < STALL_MAX, "stuck at {archived} of {records} records");
+        sleep(POLL).await;
+    }
+}
+
+/// A counter's value.
+fn sum(registry: &Registry, name: &str) -> u64 {
+    let families = registry.gather();
+    let metrics =
+        families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
+    metrics.map(|metric| metric.get_counter().get_value() as u64).sum()
+}
+
+impl Report {
+    fn show(&self) {
+        let mut table = Table::new(&["", "records/s", "CPU s per million", "peak RSS MB", "bytes in", "out"]);
+        let mut row = |name: &str, [speed, cpu]: [f64; 2], rest: [String; 3]| {
+            let numbers = vec![name.to_owned(), whole(speed), format!("{cpu:.2}")];
+            table.row([numbers, rest.to_vec()].concat());
+        };
+        let [none, json] = [maybe(None, whole), whole(self.bytes_in_per_record)];
+        let out = format!("{:.1}", self.bytes_out_per_record);
+        row(
+            "log → Parquet",
+            [self.records_per_s, self.cpu_s_per_million],
+            [whole(self.peak_rss_mb), json.clone(), out.clone()],
+        );
+        row(
+            "plain librdkafka drain, 2 threads",
+            [self.limit_records_per_s, self.limit_cpu_s_per_million],
+            [none.clone(), json, none.clone()],
+        );
+        row(
+            "plain Parquet writer of the same rows, 1 thread",
+            [self.writer_records_per_s, self.writer_cpu_s_per_million],
+            [none.clone(), none, out],
+        );
+        let log = maybe(self.log_bytes_per_record, |bytes| {
+            format!("; {bytes:.1} bytes a record in the log's files")
+        });
+        say(&format!(
+            "{} records, {} services, {} partitions, {} files{log}\n\n{table}",
+            whole(self.records.into()),
+            self.keys,
+            self.partitions,
+            self.files,
+        ));
+    }
+}
