@@ -33,6 +33,50 @@ pub enum Error {
     Missing(String),
 }
 
+impl Error {
+    /// The same request may succeed later without a change: a broker is away, or has just come back.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Create { code, .. } => is_passing(*code),
+            Self::Request { source, .. } => match source {
+                KafkaError::AdminOp(code) => is_passing(*code),
+                other => other.rdkafka_error_code().is_none_or(is_passing),
+            },
+            Self::TimestampType { .. } | Self::Missing(_) => false,
+        }
+    }
+
+    /// Fewer brokers are there than a topic wants replicas: those that have just started count only after a while.
+    pub fn wants_more_brokers(&self) -> bool {
+        matches!(self, Self::Create { code: RDKafkaErrorCode::InvalidReplicationFactor, .. })
+    }
+}
+
+/// All but what a person must change.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        Authentication, ClusterAuthorizationFailed, InvalidArgument, InvalidConfig, InvalidPartitions,
+        InvalidReplicationFactor, InvalidTopic, PolicyViolation, SaslAuthenticationFailed,
+        TopicAuthorizationFailed, UnsupportedFeature, UnsupportedSASLMechanism, UnsupportedVersion,
+    };
+    !matches!(
+        code,
+        Authentication
+            | ClusterAuthorizationFailed
+            | InvalidArgument
+            | InvalidConfig
+            | InvalidPartitions
+            | InvalidReplicationFactor
+            | InvalidTopic
+            | PolicyViolation
+            | SaslAuthenticationFailed
+            | TopicAuthorizationFailed
+            | UnsupportedFeature
+            | UnsupportedSASLMechanism
+            | UnsupportedVersion
+    )
+}
+
 /// Waits until a broker answers, telling every few seconds that it waits; false when `shutdown` came first.
 pub async fn wait_until_reachable(
     settings: &LogSettings,
@@ -127,5 +171,37 @@ pub fn partition_count<X: ConsumerContext, C: Consumer<X>>(consumer: &C, topic: 
 impl LogSettings {
     fn failed(&self, what: &'static str, source: KafkaError) -> Error {
         Error::Request { what, brokers: self.brokers.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_away_is_transient_and_what_a_person_must_change_is_not() {
+        let request = |source| Error::Request { what: "create topics", brokers: String::new(), source };
+        let create = |code| Error::Create { topic: String::new(), code };
+        for code in [
+            RDKafkaErrorCode::BrokerTransportFailure,
+            RDKafkaErrorCode::OperationTimedOut,
+            RDKafkaErrorCode::RequestTimedOut,
+            RDKafkaErrorCode::NotController,
+        ] {
+            assert!(
+                request(KafkaError::AdminOp(code)).is_transient() && create(code).is_transient(),
+                "{code}"
+            );
+        }
+        assert!(request(KafkaError::MetadataFetch(RDKafkaErrorCode::AllBrokersDown)).is_transient());
+        for code in [RDKafkaErrorCode::ClusterAuthorizationFailed, RDKafkaErrorCode::PolicyViolation] {
+            assert!(
+                !request(KafkaError::AdminOp(code)).is_transient() && !create(code).is_transient(),
+                "{code}"
+            );
+        }
+        let few = create(RDKafkaErrorCode::InvalidReplicationFactor);
+        assert!(few.wants_more_brokers() && !few.is_transient());
+        assert!(!Error::Missing("t".to_owned()).is_transient());
     }
 }

@@ -1,7 +1,7 @@
 //! Before the services start: the log and the database answer, and hold what the services need.
 
 use super::{Error, Shared};
-use millrace_log::{ensure_topics, wait_until_reachable};
+use millrace_log::{LogSettings, TopicsError, ensure_topics, wait_until_reachable};
 use millrace_tenancy::{migrate, seed_development};
 use sqlx::{ConnectOptions, Connection, PgPool};
 use std::time::{Duration, Instant};
@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
+const LOG_PAUSE: Duration = Duration::from_millis(500);
+/// How long brokers that have just started may take until topics can be given to them.
+const BROKERS_LIMIT: Duration = Duration::from_secs(60);
 /// Between two warnings that the database does not answer.
 const WARNING_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -22,7 +25,9 @@ pub async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<bo
     if !(log_answers.map_err(topics_failed)? && database_answers) {
         return Ok(false);
     }
-    ensure_topics(log).await.map_err(topics_failed)?;
+    if !prepare_log(log, shutdown).await.map_err(topics_failed)? {
+        return Ok(false);
+    }
     while let Err(error) = prepare_database(shared).await {
         if !error.is_transient() {
             return Err(Error::Prepare(error));
@@ -37,6 +42,33 @@ pub async fn prepare(shared: &Shared, shutdown: &CancellationToken) -> Result<bo
         }
     }
     Ok(true)
+}
+
+/// A broker may go away in the middle of it. False when `shutdown` came first.
+async fn prepare_log(log: &LogSettings, shutdown: &CancellationToken) -> Result<bool, TopicsError> {
+    let began = Instant::now();
+    loop {
+        let made = tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            made = ensure_topics(log) => made,
+        };
+        let Err(error) = made else { return Ok(true) };
+        let brokers_missing = error.wants_more_brokers() && began.elapsed() < BROKERS_LIMIT;
+        if !error.is_transient() && !brokers_missing {
+            return Err(error);
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the log went away while it was prepared; waiting"
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(LOG_PAUSE) => {}
+        }
+        if !wait_until_reachable(log, shutdown).await? {
+            return Ok(false);
+        }
+    }
 }
 
 async fn prepare_database(shared: &Shared) -> Result<(), millrace_tenancy::Error> {

@@ -113,9 +113,8 @@ async fn play_on(site: &Site, scene: &Scene<'_>, phase: &Phase) -> Result<()> {
     tell(judged.trim_end());
     tell(&audited::must_agree(site, phase).await?);
     tell(&tokens::must_be_contained(site, &journal).await?);
-    for ended in site.ended() {
-        tell(&ended);
-    }
+    let ended = site.ended();
+    ensure!(ended.is_empty(), "roles have given up: {ended:#?}");
     let panicked = site.panicked()?;
     ensure!(panicked.is_empty(), "panics are in the logs of {}", panicked.join(", "));
     Ok(())

@@ -101,7 +101,7 @@ impl Site {
         Ok(())
     }
 
-    /// Starts again what ended by itself, as a supervisor does, and keeps in mind that it did.
+    /// Starts again what ended by itself, as a supervisor does, and keeps in mind that it did: the phase fails at its end.
     pub fn tend(&self) -> Result<()> {
         for role in self.roles.values() {
             let Ok(_idle) = role.busy.try_lock() else { continue };
@@ -126,7 +126,7 @@ impl Site {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Roles of which a thread has panicked. To give up where it can't go on is a process's right; to panic is not.
+    /// Roles of which a thread has panicked.
     pub fn panicked(&self) -> Result<Vec<&'static str>> {
         let mut panicked = Vec::new();
         for role in self.roles.values() {
