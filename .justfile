@@ -69,6 +69,6 @@ up-services *ARGUMENTS:
     cargo run --release --locked -- up --dev --kafka-brokers 127.0.0.1:{{ kafka_port }} \
         --database-url postgresql://app:app@127.0.0.1:{{ postgres_port }}/app {{ ARGUMENTS }}
 
-# How fast the processor drains a topic that is full
+# All benchmarks, scaled down, into BENCHMARKS.md; `millrace bench --help` for one at a time
 bench *ARGUMENTS:
-    cargo run --profile dist --locked -- bench processor --kafka-brokers 127.0.0.1:{{ kafka_port }} {{ ARGUMENTS }}
+    .ci/bench {{ ARGUMENTS }}
