@@ -38,11 +38,31 @@ impl Content {
     }
 }
 
+/// What combine has judged of the records before the chunk: it can be behind the archive.
+#[derive(Debug)]
+pub struct Judged {
+    pub to: NextOffset,
+    /// Offsets that are dead letters, whatever the rules say today. The others up to there are none.
+    pub dead: HashSet<i64>,
+}
+
+impl Default for Judged {
+    /// Nothing.
+    fn default() -> Self {
+        Self { to: NextOffset::START, dead: HashSet::new() }
+    }
+}
+
+impl Judged {
+    fn was_admitted(&self, offset: i64) -> bool {
+        offset < self.to.get() && !self.dead.contains(&offset)
+    }
+}
+
 #[derive(Debug)]
 pub struct Partition {
     admission: Admission,
-    /// Offsets before the chunk that are dead letters, whatever the rules say today.
-    dead: HashSet<i64>,
+    judged: Judged,
     pub chunk: Chunk,
     /// The next offset to be judged: before the chunk while the duplicate memory is restored.
     reached: NextOffset,
@@ -57,16 +77,16 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition that is archived up to `next`, of which `dead` are dead letters.
+    /// A partition that is archived up to `next`.
     pub fn archived_to(
         next: NextOffset,
         hasten_to: Option<NextOffset>,
         settings: &AdmissionSettings,
-        dead: HashSet<i64>,
+        judged: Judged,
     ) -> Self {
         Self {
             admission: Admission::new(settings),
-            dead,
+            judged,
             chunk: Chunk::new(next),
             reached: Admission::restore_from(next, settings),
             hasten_to,
@@ -112,14 +132,16 @@ impl Partition {
         }
         self.reached = NextOffset::after(record.offset);
         self.caught_up = false;
-        if record.offset < self.chunk.from().get() && self.dead.remove(&record.offset) {
+        if record.offset < self.chunk.from().get() && self.judged.dead.contains(&record.offset) {
             return;
         }
         let identity = record.content.as_ref().map(Content::identity).map_err(Clone::clone);
         let since = |workspace| created.get(&workspace).copied();
         let is_archived = record.offset < self.chunk.from().get();
         let append_time = match &identity {
-            Ok(identity) if is_archived => identity.admitted_at(record.append_time),
+            Ok(identity) if is_archived && self.judged.was_admitted(record.offset) => {
+                identity.admitted_at(record.append_time)
+            }
             _ => record.append_time,
         };
         let verdict = self.admission.judge(record.offset, append_time, identity, since);

@@ -5,7 +5,7 @@ use super::{
     chunk::Limits,
     error::Reaction,
     metrics::ArchiveMetrics,
-    partition::{Partition, Record},
+    partition::{Judged, Partition, Record},
     path::Source,
     shelf::Shelf,
 };
@@ -20,7 +20,8 @@ use crate::{
         outage::Chain,
     },
     stage::{
-        positions::SOON,
+        StageError, combine,
+        positions::{Positions, SOON},
         settled::{Stretch, dead_letters},
     },
 };
@@ -235,6 +236,15 @@ impl Archive {
         }
     }
 
+    /// Asked first how far combine is, so that none of its letters up to there is missing.
+    fn judged(&self, topic: &str, stretch: Stretch) -> Result<Judged, StageError> {
+        if stretch.from >= stretch.to {
+            return Ok(Judged::default());
+        }
+        let (to, _) = Positions::connect(&self.log, combine::GROUP, topic)?.committed(stretch.partition)?;
+        Ok(Judged { to, dead: dead_letters(&self.log, stretch, SOON, self.blocking.shutdown())? })
+    }
+
     fn look_up(&self, member: &Member, partitions: &[i32]) -> Result<Vec<Found>, Failure<Error>> {
         let bounds: Result<Vec<(i32, Bounds)>, MemberError> =
             partitions.iter().map(|number| Ok((*number, member.bounds(*number)?))).collect();
@@ -293,14 +303,9 @@ impl Worker for Archive {
                 Some(kept) => kept.taken_back(attempted),
                 None => {
                     let from = Admission::restore_from(next, &self.admission);
-                    let dead = dead_letters(
-                        &self.log,
-                        Stretch { partition, from, to: next },
-                        SOON,
-                        self.blocking.shutdown(),
-                    );
-                    let dead = dead.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
-                    let mut new = Partition::archived_to(next, attempted, &self.admission, dead);
+                    let judged = self.judged(member.topic(), Stretch { partition, from, to: next });
+                    let judged = judged.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
+                    let mut new = Partition::archived_to(next, attempted, &self.admission, judged);
                     new.chunk.begins_at(low);
                     new.untold = untold;
                     new

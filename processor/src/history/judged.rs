@@ -65,11 +65,7 @@ impl History {
             for record in batch.drain(..) {
                 let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
                 let created = |workspace| known.created(workspace);
-                let append_time = match &identity {
-                    Ok(identity) if record.offset < from.get() => identity.admitted_at(record.append_time),
-                    _ => record.append_time,
-                };
-                let verdict = admission.judge(record.offset, append_time, identity, created);
+                let verdict = admission.judge(record.offset, record.append_time, identity, created);
                 if record.offset >= from.get() {
                     take(&record, verdict)?;
                 }

@@ -48,6 +48,8 @@ use std::{
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+/// The workers' group.
+pub(crate) const GROUP: &str = "combine";
 /// A chunk ends when its payloads have this many bytes.
 const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
@@ -76,7 +78,7 @@ pub struct CombineSettings {
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
 pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
     let topics = components.log.topics();
-    let client = Client::connect(&components.log, &topics.metrics, "combine", settings.place.clone())?;
+    let client = Client::connect(&components.log, &topics.metrics, GROUP, settings.place.clone())?;
     let mut worker = Worker {
         raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),

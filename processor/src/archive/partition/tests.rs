@@ -16,6 +16,10 @@ fn known() -> HashMap<WorkspaceId, EventTime> {
     HashMap::from([(WorkspaceId(Uuid::from_u128(KNOWN)), EventTime(0))])
 }
 
+fn judged<const N: usize>(to: i64, dead: [i64; N]) -> Judged {
+    Judged { to: NextOffset::exclusive(to), dead: HashSet::from(dead) }
+}
+
 /// The bytes of record `id` of a workspace.
 fn payload(workspace: u128, id: i64) -> Vec<u8> {
     serde_json::to_vec(&row(workspace, 0, id).metric).expect("serializes")
@@ -39,7 +43,7 @@ fn waiting(partition: &mut Partition) -> Vec<i64> {
 #[test]
 fn what_became_a_dead_letter_is_not_remembered_though_it_would_count_today() {
     let next = NextOffset::exclusive(2);
-    let mut partition = Partition::archived_to(next, None, &settings(), HashSet::from([0]));
+    let mut partition = Partition::archived_to(next, None, &settings(), judged(2, [0]));
     feed(&mut partition, 0, &payload(KNOWN, 1));
     feed(&mut partition, 1, &payload(KNOWN, 2));
     feed(&mut partition, 2, &payload(KNOWN, 1));
@@ -54,16 +58,29 @@ fn what_is_archived_is_remembered_though_it_would_be_a_dead_letter_today() {
     let mut metric = row(KNOWN, 0, 1).metric;
     metric.completed_at = later;
     let ahead = serde_json::to_vec(&metric).expect("serializes");
-    let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), HashSet::new());
+    let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), judged(1, []));
     feed(&mut partition, 0, &ahead);
     feed_at(later, &mut partition, 1, &ahead);
     feed_at(later, &mut partition, 2, &payload(KNOWN, 2));
     assert_eq!(waiting(&mut partition), [2]);
 }
 
+/// Combine has yet to write the letter.
+#[test]
+fn what_combine_has_not_judged_is_held_against_the_rules_of_today() {
+    let later = EventTime(3_600_000_000);
+    let mut metric = row(KNOWN, 0, 1).metric;
+    metric.completed_at = later;
+    let ahead = serde_json::to_vec(&metric).expect("serializes");
+    let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), judged(0, []));
+    feed(&mut partition, 0, &ahead);
+    feed_at(later, &mut partition, 1, &ahead);
+    assert_eq!(waiting(&mut partition), [1]);
+}
+
 #[test]
 fn only_what_counts_is_archived() {
-    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
     feed(&mut partition, 0, &payload(KNOWN, 1));
     feed(&mut partition, 1, &payload(KNOWN, 1));
     feed(&mut partition, 2, &payload(2, 3));
@@ -75,7 +92,7 @@ fn only_what_counts_is_archived() {
 
 #[test]
 fn what_the_ledger_was_not_told_is_not_forgotten_when_more_is_archived() {
-    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
     for offset in 0..3 {
         feed(&mut partition, offset, &payload(KNOWN, offset));
         partition.written();
@@ -86,12 +103,8 @@ fn what_the_ledger_was_not_told_is_not_forgotten_when_more_is_archived() {
 
 #[test]
 fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
-    let mut partition = Partition::archived_to(
-        NextOffset::START,
-        Some(NextOffset::exclusive(2)),
-        &settings(),
-        HashSet::new(),
-    );
+    let mut partition =
+        Partition::archived_to(NextOffset::START, Some(NextOffset::exclusive(2)), &settings(), judged(0, []));
     let now = Instant::now();
     feed(&mut partition, 0, &payload(KNOWN, 1));
     assert!(!partition.is_due(&limits(), now));
@@ -132,7 +145,7 @@ fn odd_values() -> Vec<Value> {
 /// Whether a record counts must not depend on how much of it is read: combine reads less than the archive.
 #[test]
 fn both_ways_of_reading_agree_on_what_is_valid() {
-    let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings(), HashSet::new());
+    let archived = Partition::archived_to(NextOffset::exclusive(100), None, &settings(), judged(0, []));
     let valid: Value = serde_json::from_slice(&payload(KNOWN, 1)).expect("JSON");
     let fields: Vec<String> = valid.as_object().expect("an object").keys().cloned().collect();
     for (field, odd) in fields.iter().flat_map(|field| odd_values().into_iter().map(move |odd| (field, odd)))
@@ -157,14 +170,14 @@ proptest! {
         lost in any::<bool>(),
     ) {
         let log: Vec<(i64, Vec<u8>)> = (0..).zip(ids.iter().map(|id| payload(KNOWN, *id))).collect();
-        let mut straight = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+        let mut straight = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
         log.iter().for_each(|(offset, bytes)| feed(&mut straight, *offset, bytes));
         let expected = waiting(&mut straight);
 
         let (mut archived, mut found) = (NextOffset::START, Vec::new());
         for end in ends.into_iter().chain([log.len()]) {
             let end = i64::try_from(end.min(log.len())).expect("small");
-            let mut partition = Partition::archived_to(archived, None, &settings(), HashSet::new());
+            let mut partition = Partition::archived_to(archived, None, &settings(), judged(0, []));
             let from = usize::try_from(partition.reached().get()).expect("not negative");
             for (offset, bytes) in log[from..].iter().take_while(|(offset, _)| *offset < end) {
                 feed(&mut partition, *offset, bytes);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     admission::Admission,
-    archive::partition::{Partition, Record},
+    archive::partition::{Judged, Partition, Record},
 };
 use millrace_log::NextOffset;
 use std::{collections::HashMap, time::Instant};
@@ -76,5 +76,6 @@ fn begin(site: &Site<'_>, partition: i32, next: NextOffset) -> Partition {
     let settings = site.admission();
     let from = Admission::restore_from(next, &settings).get();
     let dead = dead_letters(site, partition).into_iter().filter(|offset| (from..next.get()).contains(offset));
-    Partition::archived_to(next, None, &settings, dead.collect())
+    let to = NextOffset::exclusive(site.log.raw_offsets.get(&partition).copied().unwrap_or(0));
+    Partition::archived_to(next, None, &settings, Judged { to, dead: dead.collect() })
 }
