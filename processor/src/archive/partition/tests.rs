@@ -197,7 +197,7 @@ proptest! {
 
 #[test]
 fn what_retention_took_before_it_was_read_is_not_told_as_archived() {
-    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
     partition.chunk.begins_at(NextOffset::exclusive(3));
     assert!(!partition.skips_to(3, NextOffset::exclusive(3)), "it begins where the log does");
     feed(&mut partition, 3, &payload(KNOWN, 3));
@@ -213,7 +213,7 @@ fn what_retention_took_before_it_was_read_is_not_told_as_archived() {
 #[test]
 fn who_comes_back_does_what_another_had_begun_and_removes_its_orphans() {
     let limits = limits();
-    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), HashSet::new());
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
     partition.sweep = false;
     let mut partition = partition.taken_back(Some(NextOffset::exclusive(2)));
     assert!(partition.sweep);
