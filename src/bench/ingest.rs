@@ -4,7 +4,7 @@ mod limit;
 mod phases;
 
 use super::{
-    load::{Answered, Load, Shape, batch::Target, latency::Percentiles},
+    load::{self, Answered, Load, Shape, batch::Target, latency::Percentiles},
     say,
     site::{
         self, Site,
@@ -109,6 +109,7 @@ impl IngestBench {
             workspace: site.workspace,
             services: self.keys,
         };
+        load::first_answer(&target).await?;
         let mut runs = Vec::new();
         for shape in self.shapes() {
             let mut run = self.measure_one(site, &edge, &target, shape).await?;

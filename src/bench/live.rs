@@ -7,6 +7,7 @@ mod windows;
 use super::{
     STALL_MAX,
     load::{
+        self,
         batch::Target,
         latency::{Latencies, Percentiles},
     },
@@ -153,6 +154,7 @@ impl LiveBench {
             workspace: site.workspace,
             services: self.keys,
         };
+        load::first_answer(&target).await?;
         let (start, events) = (Instant::now(), self.batches() * u64::from(self.batch));
         let acknowledged = Arrivals::new(start, self.batches());
         let [fed, consumed] = [Arrivals::new(start, events), Arrivals::new(start, events)];

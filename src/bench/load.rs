@@ -6,6 +6,7 @@ pub mod http;
 pub mod latency;
 pub mod websocket;
 
+use super::STALL_MAX;
 use anyhow::{Context, ensure};
 use batch::{Batch, Target};
 use http::Connection;
@@ -52,6 +53,20 @@ pub struct Answered {
     pub bytes_sent: u64,
     /// Of those that were accepted; with a rate, from when the request should have been sent.
     pub latencies: Latencies,
+}
+
+/// Until the edge has accepted one request: its client has found the log's partitions.
+pub async fn first_answer(target: &Target) -> anyhow::Result<()> {
+    let (mut connection, mut batch) = (Connection::open(target.address).await?, Batch::new(target, 0, 1)?);
+    let started = Instant::now();
+    for number in 0.. {
+        let status = connection.request(batch.stamp(number, None)).await?;
+        if status == ACCEPTED {
+            break;
+        }
+        ensure!(started.elapsed() < STALL_MAX, "the edge answers {status}");
+    }
+    Ok(())
 }
 
 impl Load {
