@@ -89,8 +89,11 @@ async fn play(scene: &Scene<'_>, phase: &Phase) -> Result<()> {
     let storage = Storage::make(phase.archive, scene.data, scene.python).await?;
     let site = Site::start(scene.servers, storage, phase, scene.folder).await?;
     let result = play_on(&site, scene, phase).await;
-    if result.is_err() {
-        site.keep_evidence().await?;
+    if result.is_err()
+        && let Err(error) = site.keep_evidence().await
+    {
+        // Not what the phase failed of.
+        tell(&format!("not all evidence is kept: {error:#}"));
     }
     result
 }
