@@ -11,21 +11,26 @@ use tokio::{
 };
 
 const JSON: &str = "application/json";
+const CONTINUE: &[u8; 25] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const MIB: usize = 1024 * 1024;
 /// Refused requests of 1 MiB, and what the edge may grow by meanwhile: not a hundredth of what was offered.
 const OFFERED: usize = 1_000;
 const GROWTH_BYTES_MAX: f64 = 48.0 * 1024.0 * 1024.0;
 
-/// A request whose body does not come: it holds its place, and the bytes that it has declared.
+/// A request whose body does not come: it holds its place, and the bytes that it has declared, once the edge asks for the
+/// body.
 async fn unfinished(edge: &Process, bytes: usize) -> Result<TcpStream> {
     let url = edge.url();
     let host = url.strip_prefix("http://").context("a URL")?;
     let mut stream = TcpStream::connect(host).await?;
     let head = format!(
         "POST /api/v1/metrics/ingest HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\
-         Content-Type: {JSON}\r\nContent-Length: {bytes}\r\n\r\n{{"
+         Content-Type: {JSON}\r\nContent-Length: {bytes}\r\nExpect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
+    let mut asked = [0; CONTINUE.len()];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut asked)).await.context("no body is asked for")??;
+    ensure!(asked == *CONTINUE, "{}", String::from_utf8_lossy(&asked));
     Ok(stream)
 }
 

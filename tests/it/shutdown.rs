@@ -140,3 +140,27 @@ async fn send_until_it_ends(up: &Process, signal: Signal) -> Result<(i64, i64)> 
 async fn send(api: &Api, batch: &[Value]) -> bool {
     matches!(api.ingest(batch).await, Ok(response) if response.status() == 202)
 }
+
+/// The archive waits for an answer: the process ends all the same, in time and without a panic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_never_answers_holds_up_no_end() -> Result<()> {
+    let mut installation = Installation::create("shutdown_bucket").await?;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let settings = [
+        ("AWS_ACCESS_KEY_ID", "key".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT", format!("http://{}", silent.local_addr()?)),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+    ];
+    installation.bucket = Some(("s3://bucket/archive".to_owned(), settings.into()));
+    let processor = installation.start("processor", &[]).await?;
+    let (held, _) =
+        tokio::time::timeout(PATIENCE, silent.accept()).await.context("nobody asks the bucket")??;
+    processor.signal(Signal::Terminate)?;
+    let status = processor.ended(END_WITHIN).await?;
+    drop(held);
+    let log = processor.log()?;
+    ensure!(status.success() && !log.contains(" panicked at "), "{status}: {log}");
+    Ok(())
+}
