@@ -300,10 +300,14 @@ async fn what_the_processor_still_holds_is_refused_whatever_is_given() -> Result
         Ok(())
     })
     .await?;
-    let refused = installation.run(&range.command(&installation, &["--wait", "2s"])).await.err();
-    let said = refused.map(|error| format!("{error:#}")).context("it was not refused")?;
-    ensure!(said.contains("late horizon of 7200 s"), "{said}");
-    Ok(())
+    // Of a partition to which nothing came the processor tells a little later.
+    until("it says what the processor holds", PATIENCE, async || {
+        let refused = installation.run(&range.command(&installation, &["--wait", "2s"])).await.err();
+        let said = refused.map(|error| format!("{error:#}")).context("it was not refused")?;
+        ensure!(said.contains("late horizon of 7200 s"), "{said}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
