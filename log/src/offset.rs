@@ -1,6 +1,5 @@
 //! The offset newtype: exclusive, so that "committed" and "next to read" are the same number everywhere.
 
-use rdkafka::Offset;
 use std::fmt;
 
 /// The next offset to read: one past the last that is done.
@@ -22,11 +21,6 @@ impl NextOffset {
 
     pub fn get(self) -> i64 {
         self.0
-    }
-
-    /// For a partition list that is committed or assigned.
-    pub fn to_kafka(self) -> Offset {
-        Offset::Offset(self.0)
     }
 }
 
