@@ -1,7 +1,7 @@
 //! How Millrace speaks to a Kafka-compatible log: settings, client configurations, topics and the offset newtype.
 //! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
 
-mod kafka;
+mod kafka_offset;
 mod offset;
 mod publisher;
 mod settings;

@@ -75,3 +75,36 @@ fn every_cut_is_an_error_or_a_frame_but_never_a_panic() {
         }
     }
 }
+
+/// Garbage must not stop a partition; some of these Arrow's reader panics at.
+#[test]
+fn damaged_states_are_an_error_or_a_frame_but_never_a_panic() {
+    let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
+    // Found by fuzzing: a column of no type.
+    let found = decode(&plan, include_bytes!("../../../../fuzz/seeds/frame/no-type"));
+    assert!(matches!(found, Err(FrameError::States(states::Error::Damaged))), "{found:?}");
+    for at in (0..GOLDEN.len()).step_by(3) {
+        let mut damaged = GOLDEN.to_vec();
+        damaged[at] ^= 0x55;
+        if let Ok((_, Some(states))) = decode(&plan, &damaged) {
+            assert_eq!(states.schema(), *plan.state_schema(), "changed at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_message_longer_than_its_stream_or_compressed_is_refused_unread() {
+    let never = |_: &arrow::datatypes::Schema| panic!("it is not read");
+    let huge = [[0xff; 4], [0xff, 0xff, 0xff, 0x7f]].concat();
+    assert!(matches!(states::read(&huge, never), Err(states::Error::Damaged)));
+    let plan = runtime().block_on(Plan::declare()).expect("it can be planned");
+    let states = states(&plan);
+    let compressed = arrow::ipc::writer::IpcWriteOptions::default()
+        .try_with_compression(Some(arrow::ipc::CompressionType::ZSTD))
+        .expect("it is built in");
+    let mut writer =
+        StreamWriter::try_new_with_options(Vec::new(), &states.schema(), compressed).expect("it is written");
+    writer.write(&states).expect("it is written");
+    let stream = writer.into_inner().expect("it is written");
+    assert!(matches!(states::read(&stream, never), Err(states::Error::Damaged)));
+}

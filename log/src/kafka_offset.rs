@@ -1,4 +1,4 @@
-//! The offset as librdkafka has it. Apart, so that what only reads and writes offsets needs no Kafka client.
+//! The one place where our offset becomes the client's.
 
 use crate::NextOffset;
 use rdkafka::Offset;
