@@ -1,10 +1,13 @@
 //! Times as PostgreSQL's log writes them: `2026-11-21 01:47:00.252 UTC`.
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::{Datelike as _, NaiveDateTime, TimeDelta};
 use millrace_schemas::EventTime;
+use std::ops::RangeInclusive;
 
 /// Names of UTC that tzdata uses. Other abbreviations mean different offsets in different places (`IST`, `CST`).
 const UTC_NAMES: [&str; 4] = ["UTC", "GMT", "UCT", "Z"];
+/// No server has logged before, and later times can't be written.
+const YEARS: RangeInclusive<i32> = 1970..=9999;
 const SHOWN_CHARS_MAX: usize = 40;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +25,10 @@ pub fn parse(text: &str) -> Result<EventTime, TimestampError> {
     let local = NaiveDateTime::parse_from_str(local, "%Y-%m-%d %H:%M:%S%.f").map_err(|_| invalid())?;
     let offset = TimeDelta::minutes(offset_minutes(zone)?);
     let utc = local.checked_sub_signed(offset).ok_or_else(invalid)?.and_utc();
+    // A damaged line may have any year; a record of it, or of when it began, would be refused.
+    if !YEARS.contains(&utc.year()) {
+        return Err(invalid());
+    }
     Ok(EventTime(utc.timestamp_micros()))
 }
 
@@ -81,7 +88,9 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "UTC", "2026-11-21 UTC", "2026-13-21 01:47:00 UTC", "yesterday at noon UTC"] {
+        let damaged = ["-026-11-21 01:47:00 UTC", "1969-12-31 23:59:59 UTC", "9999-12-31 23:59:59 -01"];
+        let others = ["", "UTC", "2026-11-21 UTC", "2026-13-21 01:47:00 UTC", "yesterday at noon UTC"];
+        for text in others.into_iter().chain(damaged) {
             assert!(matches!(parse(text), Err(TimestampError::Format(_))), "{text}");
         }
     }
