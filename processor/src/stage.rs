@@ -9,6 +9,7 @@ mod embedded;
 mod entries;
 mod frame;
 pub mod group;
+pub(crate) mod jumps;
 pub(crate) mod positions;
 pub(crate) mod range;
 mod restorer;

@@ -21,6 +21,7 @@ use crate::{
     },
     stage::{
         StageError, combine,
+        jumps::lows_after_jumps,
         positions::{Positions, SOON},
         settled::{Stretch, dead_letters},
     },
@@ -97,7 +98,11 @@ impl Archive {
     }
 
     fn judge(&mut self, member: &Member, now: Instant) -> Result<(), Failure<Error>> {
-        let lows = self.lows_after_jumps(member)?;
+        let partitions = &self.state.partitions;
+        let next = partitions.iter().map(|(number, partition)| (*number, partition.reached())).collect();
+        let read = self.state.unjudged.iter().map(|(number, record)| (*number, record.offset));
+        let low = |number| Ok(member.bounds(number).map_err(|error| failure(error.into()))?.low);
+        let lows = lows_after_jumps(next, read, low)?;
         let ids: HashSet<WorkspaceId> = self
             .state
             .unjudged
@@ -117,23 +122,6 @@ impl Archive {
             partition.take(record, &self.state.workspaces, now);
         }
         Ok(())
-    }
-
-    /// Where the log begins, of partitions in which offsets are left out: those may be marks of transactions; or retention
-    /// has gone past this reader, which then went on there.
-    fn lows_after_jumps(&self, member: &Member) -> Result<BTreeMap<i32, NextOffset>, Failure<Error>> {
-        let partitions = &self.state.partitions;
-        let mut next: BTreeMap<i32, NextOffset> =
-            partitions.iter().map(|(number, partition)| (*number, partition.reached())).collect();
-        let mut lows = BTreeMap::new();
-        for (number, record) in &self.state.unjudged {
-            let Some(next) = next.get_mut(number) else { continue };
-            if record.offset > next.get() && !lows.contains_key(number) {
-                lows.insert(*number, member.bounds(*number).map_err(|error| failure(error.into()))?.low);
-            }
-            *next = NextOffset::after(record.offset).max(*next);
-        }
-        Ok(lows)
     }
 
     fn learn_workspaces(&mut self, ids: Vec<WorkspaceId>) -> Result<(), Failure<Error>> {

@@ -174,40 +174,39 @@ impl Shadows {
     }
 
     async fn refuse_changed(&self, connection: &mut PgConnection, window: Window) -> Result<(), Error> {
-        let sql = format!(
-            "SELECT count(*) FROM {} AS c LEFT JOIN {} AS t
-                 ON t.workspace_id = c.workspace_id AND t.window_start = c.window_start
-                 AND t.service_id = c.service_id AND t.window_start >= $1 AND t.window_start < $2
-             WHERE coalesce(t.revision, 0) <> c.revision - 1",
-            self.rebuilt.name(window),
-            Tables::Live.name(window)
-        );
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(DateTime::<Utc>::from(self.span.from()))
-            .bind(DateTime::<Utc>::from(self.span.to()))
-            .fetch_one(connection)
-            .await
-            .map_err(Error::database("looking for rows that have changed"))?;
+        let found =
+            self.count(connection, window, ("LEFT JOIN", "coalesce(t.revision, 0) <> c.revision - 1"));
+        let rows = found.await.map_err(Error::database("looking for rows that have changed"))?;
         if rows == 0 { Ok(()) } else { Err(Error::Changed { rows, window }) }
     }
 
     /// What the archive or the log has lost looks like records that never were.
     async fn refuse_fewer(&self, connection: &mut PgConnection, window: Window) -> Result<(), Error> {
+        let found = self.count(connection, window, ("JOIN", "c.query_count < t.query_count"));
+        let rows = found.await.map_err(Error::database("looking for rows that would have fewer records"))?;
+        if rows == 0 { Ok(()) } else { Err(Error::Fewer { rows, window }) }
+    }
+
+    /// The changes `c` that, joined with the stored rows `t`, meet a condition.
+    async fn count(
+        &self,
+        connection: &mut PgConnection,
+        window: Window,
+        (join, condition): (&str, &str),
+    ) -> Result<i64, sqlx::Error> {
         let sql = format!(
-            "SELECT count(*) FROM {} AS c JOIN {} AS t
+            "SELECT count(*) FROM {} AS c {join} {} AS t
                  ON t.workspace_id = c.workspace_id AND t.window_start = c.window_start
                  AND t.service_id = c.service_id AND t.window_start >= $1 AND t.window_start < $2
-             WHERE c.query_count < t.query_count",
+             WHERE {condition}",
             self.rebuilt.name(window),
             Tables::Live.name(window)
         );
-        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(DateTime::<Utc>::from(self.span.from()))
             .bind(DateTime::<Utc>::from(self.span.to()))
             .fetch_one(connection)
             .await
-            .map_err(Error::database("looking for rows that would have fewer records"))?;
-        if rows == 0 { Ok(()) } else { Err(Error::Fewer { rows, window }) }
     }
 
     async fn replace(&self, connection: &mut PgConnection, window: Window) -> Result<Applied, sqlx::Error> {

@@ -51,8 +51,10 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Identity, Measured)> {
             _ => return None,
         }
     }
-    let is_whole = reader.is_at_end_of_text() && seen | OPTIONAL == ALL;
-    is_whole.then(|| found.split())?
+    if !reader.is_at_end_of_text() || seen | OPTIONAL != ALL {
+        return None;
+    }
+    found.split()
 }
 
 #[derive(Default)]
@@ -87,9 +89,7 @@ impl Found {
         }
         Some(())
     }
-}
 
-impl Found {
     /// All that is required was seen.
     fn split(self) -> Option<(Identity, Measured)> {
         let status = self.status?;

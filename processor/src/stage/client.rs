@@ -244,22 +244,22 @@ impl Client {
     /// Stops the records of all that is read, so that it can be polled for the group's news alone; returns their partitions.
     pub(crate) fn pause(&self) -> Result<TopicPartitionList, StageError> {
         let what = "pausing the partitions";
-        let assigned = self.consumer.assignment().map_err(StageError::kafka(what))?;
-        let held = lock(&self.held).clone();
-        let elements = assigned.elements();
-        let read = elements.iter().map(|element| element.partition());
-        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
+        let read = self.without_held(&self.consumer.assignment().map_err(StageError::kafka(what))?);
         self.consumer.pause(&read).map_err(StageError::kafka(what))?;
         Ok(read)
     }
 
     /// Ends [`Self::pause`]. Of its partitions some may be given up by now, and some of those taken on again.
     pub(crate) fn resume(&self, paused: &TopicPartitionList) -> Result<(), StageError> {
-        let held = lock(&self.held).clone();
-        let elements = paused.elements();
-        let read = elements.iter().map(|element| element.partition());
-        let read = self.list(&read.filter(|partition| !held.contains(partition)).collect::<Vec<_>>());
+        let read = self.without_held(paused);
         self.consumer.resume(&read).map_err(StageError::kafka("resuming the partitions"))
+    }
+
+    fn without_held(&self, list: &TopicPartitionList) -> TopicPartitionList {
+        let held = lock(&self.held);
+        let elements = list.elements();
+        let partitions = elements.iter().map(|element| element.partition());
+        self.list(&partitions.filter(|partition| !held.contains(partition)).collect::<Vec<_>>())
     }
 
     /// Nobody else has gone on with these partitions: a member that was put out, and came back without knowing it, stops

@@ -1,7 +1,6 @@
 //! Combine: raw records → partial states, one Kafka transaction a chunk with the raw offsets in it. The shell around
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
-mod jumps;
 mod meters;
 mod restoring;
 
@@ -14,6 +13,7 @@ use super::{
     entries::Ledger,
     frame::{self, Router},
     group::Place,
+    jumps::lows_after_jumps,
     restorer::Restorer,
 };
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
-use jumps::lows_after_jumps;
 use millrace_log::{LogSettings, partition_count};
 use millrace_schemas::{
     EventTime,
@@ -254,7 +253,9 @@ impl<'a> Worker<'a> {
         let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
         let mut records: Vec<Record> = messages.iter().map(read).collect();
         self.learn_workspaces(&mut messages, &mut records)?;
-        let lows = lows_after_jumps(&self.sources, &self.client.positions, &records)?;
+        let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
+        let read = records.iter().map(|record| (record.partition, record.offset));
+        let lows = lows_after_jumps(next, read, |partition| self.client.positions.low(partition))?;
         let now = EventTime::from(chrono::Utc::now());
         let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
         for (index, record) in records.iter().enumerate() {
