@@ -14,14 +14,13 @@ mod query;
 mod recovery;
 mod scale;
 mod site;
+mod stall;
 mod table;
 
 use clap::Subcommand;
-use std::time::Duration;
+use serde::Serialize;
+use site::Site;
 use tokio_util::sync::CancellationToken;
-
-/// How long something may stand still before it counts as stuck.
-const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -66,6 +65,26 @@ pub async fn run(bench: Bench, shutdown: CancellationToken) -> anyhow::Result<()
         measured = measured => measured,
         () = shutdown.cancelled() => anyhow::bail!("it was interrupted"),
     }
+}
+
+/// What a benchmark came to.
+trait Report: Serialize {
+    /// Prints it as a table.
+    fn show(&self);
+}
+
+/// Measures on a site, and prints the report, with `json` as a last line of JSON too.
+async fn report<R: Report>(
+    settings: &site::Settings,
+    json: bool,
+    measure: impl AsyncFnOnce(&mut Site) -> anyhow::Result<R>,
+) -> anyhow::Result<()> {
+    let report = site::on(settings, measure).await?;
+    report.show();
+    if json {
+        say(&serde_json::to_string(&report)?);
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the result is what the command is for")]

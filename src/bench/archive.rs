@@ -3,14 +3,17 @@
 mod limit;
 
 use super::{
-    STALL_MAX, drain, fill, say,
+    drain, fill,
+    progress::counter,
+    report, say,
     site::{
         self, Site,
         usage::{Spent, Usage, count},
     },
+    stall::Watch,
     table::{Table, maybe, whole},
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use millrace_processor::{
     archive::{self, ArchiveComponents, ArchiveMetrics, ArchiveSettings, Location},
@@ -18,7 +21,7 @@ use millrace_processor::{
 };
 use prometheus::Registry;
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -65,27 +68,21 @@ struct Report {
 }
 
 pub async fn run(bench: ArchiveBench) -> anyhow::Result<()> {
-    let report = site::on(&bench.site, async |site| bench.measure(site).await).await?;
-    report.show();
-    if bench.json {
-        say(&serde_json::to_string(&report)?);
-    }
-    Ok(())
+    report(&bench.site, bench.json, async |site| bench.measure(site).await).await
 }
 
 impl ArchiveBench {
     async fn measure(&self, site: &Site) -> anyhow::Result<Report> {
-        let (log, records) = (site.log.clone(), u64::from(self.records));
+        let records = u64::from(self.records);
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        tokio::task::spawn_blocking(move || fill::run(&log, &fill)).await??;
-        let (log, log_bytes) = (site.log.clone(), site.log_bytes());
-        let limit = tokio::task::spawn_blocking(move || drain::run(&log, records)).await??;
+        fill::run(&site.log, &fill).await?;
+        let log_bytes = site.log_bytes();
+        let limit = drain::run(&site.log, records).await?;
         let registry = Registry::new();
         let spent = self.archive(site, &registry).await?;
         let folder = site.folder().join("archive");
         let writer = tokio::task::spawn_blocking(move || limit::write(&folder)).await??;
-        let (bytes, files) =
-            (sum(&registry, "millrace_archive_bytes_total"), sum(&registry, "millrace_archive_files_total"));
+        let (bytes, files) = (sum(&registry, "bytes"), sum(&registry, "files"));
         Ok(Report {
             bench: "archive",
             records: self.records,
@@ -135,30 +132,23 @@ impl ArchiveBench {
 }
 
 async fn wait_for(registry: &Registry, records: u64) -> anyhow::Result<()> {
-    let (mut last, mut moved) = (0, Instant::now());
+    let mut watch = Watch::new();
     loop {
-        let archived = sum(registry, "millrace_archive_records_total");
+        let archived = sum(registry, "records");
         if archived >= records {
             return Ok(());
         }
-        if archived != last {
-            (last, moved) = (archived, Instant::now());
-        }
-        ensure!(moved.elapsed() < STALL_MAX, "stuck at {archived} of {records} records");
+        watch.look(archived, || format!("stuck at {archived} of {records} records"))?;
         sleep(POLL).await;
     }
 }
 
-/// A counter's value.
-fn sum(registry: &Registry, name: &str) -> u64 {
-    let families = registry.gather();
-    let metrics =
-        families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
-    metrics.map(|metric| metric.get_counter().get_value() as u64).sum()
+/// Of what the archive counts.
+fn sum(registry: &Registry, what: &str) -> u64 {
+    counter(registry, &format!("millrace_archive_{what}_total"), None)
 }
 
-impl Report {
+impl super::Report for Report {
     fn show(&self) {
         let mut table = Table::new(&["", "records/s", "CPU s per million", "peak RSS MB", "bytes in", "out"]);
         let mut row = |name: &str, [speed, cpu]: [f64; 2], rest: [String; 3]| {

@@ -1,8 +1,8 @@
 //! The limit: the same topic read by librdkafka alone, one poll a message, on two threads.
 
 use super::{
-    STALL_MAX,
     site::usage::{Spent, Usage},
+    stall::STALL_MAX,
 };
 use anyhow::{Context, ensure};
 use millrace_log::{LogSettings, partition_count};
@@ -18,7 +18,12 @@ use std::{
 const THREADS: i32 = 2;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-pub(super) fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
+pub(super) async fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || drain_all(&log, records)).await?
+}
+
+fn drain_all(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
     let topic = log.topics().metrics;
     let seen = AtomicU64::new(0);
     let usage = Usage::start()?;

@@ -21,6 +21,7 @@ const STEP_US: i64 = 150;
 /// The size that the peers were measured with.
 pub(super) const RECORD_BYTES: usize = 387;
 
+#[derive(Clone)]
 pub(super) struct Fill {
     /// Each service belongs to one of them.
     pub workspaces: Vec<WorkspaceId>,
@@ -29,7 +30,12 @@ pub(super) struct Fill {
 }
 
 /// The event time of the first record.
-pub(super) fn run(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
+pub(super) async fn run(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
+    let (log, fill) = (log.clone(), fill.clone());
+    tokio::task::spawn_blocking(move || send_all(&log, &fill)).await?
+}
+
+fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
     let producer: BaseProducer = log
         .producer(DELIVERY_TIMEOUT)
         .set("linger.ms", "20")

@@ -5,21 +5,21 @@ mod sending;
 mod windows;
 
 use super::{
-    STALL_MAX,
     load::{
         self,
         batch::Target,
         latency::{Latencies, Percentiles},
     },
-    say,
+    report, say,
     site::{
         self, Site,
         role::Role,
         usage::{Spent, Usage, count},
     },
+    stall::Watch,
     table::{Table, maybe, whole},
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use clap::Args;
 use feed::{Feed, Tail};
@@ -111,12 +111,7 @@ struct Report {
 }
 
 pub async fn run(bench: LiveBench) -> anyhow::Result<()> {
-    let report = site::on(&bench.site, async |site| bench.measure(site).await).await?;
-    report.show();
-    if bench.json {
-        say(&serde_json::to_string(&report)?);
-    }
-    Ok(())
+    report(&bench.site, bench.json, async |site| bench.measure(site).await).await
 }
 
 /// All that takes part, in processes of their own.
@@ -200,7 +195,7 @@ async fn wait_for(
     dropped: &AtomicU64,
     reading: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let (mut before, mut moved) = (usize::MAX, Instant::now());
+    let mut watch = Watch::new();
     loop {
         let missing = all.map(|arrivals| arrivals.missing());
         let lost = usize::try_from(dropped.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
@@ -210,10 +205,8 @@ async fn wait_for(
         if let Some(ended) = reading.try_join_next() {
             ended??;
         }
-        if missing[0] + missing[1] != before {
-            (before, moved) = (missing[0] + missing[1], Instant::now());
-        }
-        ensure!(moved.elapsed() < STALL_MAX, "{missing:?} events have not come, {lost} were dropped");
+        let stuck = || format!("{missing:?} events have not come, {lost} were dropped");
+        watch.look(missing, stuck)?;
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -265,7 +258,7 @@ impl Observed {
     }
 }
 
-impl Report {
+impl super::Report for Report {
     fn show(&self) {
         let mut table = Table::new(&["", "p50 ms", "p95 ms", "p99 ms", "mean ms"]);
         let mut row = |name: &str, found: Option<&Percentiles>| {

@@ -6,7 +6,7 @@ pub mod http;
 pub mod latency;
 pub mod websocket;
 
-use super::STALL_MAX;
+use super::stall::STALL_MAX;
 use anyhow::{Context, ensure};
 use batch::{Batch, Target};
 use http::Connection;

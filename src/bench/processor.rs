@@ -1,14 +1,17 @@
 //! `millrace bench processor`: drains a topic that is full, beside a plain drain of the same topic.
 
 use super::{
-    STALL_MAX, drain, fill, say,
+    drain, fill,
+    progress::counter,
+    report, say,
     site::{
         self, Site,
         usage::{Spent, Usage, count},
     },
+    stall::Watch,
     table::{Table, maybe, whole},
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use millrace_log::LogSettings;
 use millrace_processor::{Components, Settings as ProcessorSettings};
@@ -67,24 +70,15 @@ struct Closed {
 }
 
 pub async fn run(bench: ProcessorBench) -> anyhow::Result<()> {
-    let report = site::on(&bench.site, async |site| measure(&bench, site).await).await?;
-    report.show();
-    if bench.json {
-        say(&serde_json::to_string(&report)?);
-    }
-    Ok(())
+    report(&bench.site, bench.json, async |site| measure(&bench, site).await).await
 }
 
 async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> {
-    let (log, records) = (site.log.clone(), bench.records);
-    let workspaces = bench.workspaces(site).await?;
-    let fill = fill::Fill { workspaces, records, keys: bench.keys };
-    let (fill, first) =
-        tokio::task::spawn_blocking(move || fill::run(&log, &fill).map(|first| (fill, first))).await??;
+    let (workspaces, records) = (bench.workspaces(site).await?, u64::from(bench.records));
+    let fill = fill::Fill { workspaces, records: bench.records, keys: bench.keys };
+    let first = fill::run(&site.log, &fill).await?;
     let bytes_in = site.log_bytes();
-
-    let log = site.log.clone();
-    let limit = tokio::task::spawn_blocking(move || drain::run(&log, u64::from(records))).await??;
+    let limit = drain::run(&site.log, records).await?;
     let components = Components {
         log: site.log.clone(),
         pool: site.pool.clone(),
@@ -92,7 +86,6 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         registry: prometheus::Registry::new(),
     };
     let (drained, closed) = processor(bench, components, move || fill.rows(first)).await?;
-    let records = u64::from(records);
     let per_record = |bytes: u64| count(bytes) / count(records);
     Ok(Report {
         bench: "processor",
@@ -159,16 +152,13 @@ async fn wait_for(
     log: &LogSettings,
 ) -> anyhow::Result<()> {
     let (records, workers) = (u64::from(bench.records), bench.processor.combine_workers);
-    let (mut last, mut moved) = (0, Instant::now());
+    let mut watch = Watch::new();
     loop {
-        let counted = counted(registry);
+        let counted = counter(registry, "millrace_combine_records_total", Some("counted"));
         if counted == records && drain::windows_caught_up(log, workers).await? {
             return Ok(());
         }
-        if counted != last {
-            (last, moved) = (counted, Instant::now());
-        }
-        ensure!(moved.elapsed() < STALL_MAX, "stuck at {counted} of {records} records");
+        watch.look(counted, || format!("stuck at {counted} of {records} records"))?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -179,35 +169,18 @@ async fn wait_for_windows(
     rows: impl FnOnce() -> u64 + Send + 'static,
 ) -> anyhow::Result<Closed> {
     let rows = tokio::task::spawn_blocking(rows).await?;
-    let (mut last, mut moved) = (0, Instant::now());
+    let mut watch = Watch::new();
     loop {
-        let emitted = counter(registry, "millrace_windows_rows_total", "final");
+        let emitted = counter(registry, "millrace_windows_rows_total", Some("final"));
         if emitted >= rows {
             return Ok(Closed { rows: emitted, after: drained.elapsed() });
         }
-        if emitted != last {
-            (last, moved) = (emitted, Instant::now());
-        }
-        ensure!(moved.elapsed() < STALL_MAX, "stuck at {emitted} of {rows} final rows");
+        watch.look(emitted, || format!("stuck at {emitted} of {rows} final rows"))?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-fn counted(registry: &prometheus::Registry) -> u64 {
-    counter(registry, "millrace_combine_records_total", "counted")
-}
-
-/// Of the series with this label.
-fn counter(registry: &prometheus::Registry, name: &str, label: &str) -> u64 {
-    let families = registry.gather();
-    let family = families.iter().find(|family| family.name() == name);
-    let series = family.into_iter().flat_map(|family| family.get_metric());
-    let counted = series.filter(|series| series.get_label().iter().any(|own| own.value() == label));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
-    counted.map(|metric| metric.get_counter().get_value() as u64).sum()
-}
-
-impl Report {
+impl super::Report for Report {
     fn show(&self) {
         let mut table = Table::new(&["", "records/s", "CPU s per million", "peak RSS MB", "bytes in", "out"]);
         table.row(vec![

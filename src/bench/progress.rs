@@ -1,8 +1,9 @@
-//! How far the stages are, from the offsets that their groups have committed.
+//! How far the stages are: from the offsets that their groups have committed, and from their counters.
 
-use super::STALL_MAX;
+use super::stall::STALL_MAX;
 use anyhow::Context;
 use millrace_log::{LogSettings, partition_count};
+use prometheus::Registry;
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -38,4 +39,15 @@ impl Progress {
         let offsets = committed.elements().into_iter().filter_map(|element| element.offset().to_raw());
         Ok(offsets.filter_map(|offset| u64::try_from(offset).ok()).sum())
     }
+}
+
+/// The sum of a counter over its series, or over those with this label.
+pub fn counter(registry: &Registry, name: &str, label: Option<&str>) -> u64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let series = family.into_iter().flat_map(|family| family.get_metric());
+    let counted = series
+        .filter(|series| label.is_none_or(|label| series.get_label().iter().any(|own| own.value() == label)));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of whole numbers")]
+    counted.map(|metric| metric.get_counter().get_value() as u64).sum()
 }

@@ -4,23 +4,21 @@ mod limit;
 mod load;
 
 use super::{
-    STALL_MAX, fill,
+    fill,
     load::latency::Percentiles,
     say,
     site::{self, Site, role::Role},
+    stall::Watch,
     table::{Table, maybe, whole},
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::Args;
 use limit::Reader;
 use load::Timed;
 use millrace_schemas::ServiceId;
 use serde::Serialize;
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 use tokio::time::sleep;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -117,13 +115,12 @@ impl QueryBench {
 
     /// Fills the log, and lets a processor store and archive all of it.
     async fn process(&self, site: &Site) -> anyhow::Result<()> {
-        let log = site.log.clone();
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        tokio::task::spawn_blocking(move || fill::run(&log, &fill)).await??;
+        fill::run(&site.log, &fill).await?;
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--archive-interval", "2s"];
         let processor = Role::start(site, "processor", &arguments).await?;
-        let (mut before, mut moved) = ((0, 0), Instant::now());
+        let mut watch = Watch::new();
         loop {
             let stored = limit::stored(&site.pool, site.workspace).await?;
             #[expect(clippy::cast_possible_truncation, reason = "a counter of whole numbers")]
@@ -132,10 +129,8 @@ impl QueryBench {
             if stored == wanted && archived == wanted {
                 return processor.kill().await;
             }
-            if (stored, archived) != before {
-                (before, moved) = ((stored, archived), Instant::now());
-            }
-            ensure!(moved.elapsed() < STALL_MAX, "stuck at {stored} stored and {archived} archived records");
+            let stuck = || format!("stuck at {stored} stored and {archived} archived records");
+            watch.look((stored, archived), stuck)?;
             sleep(POLL).await;
         }
     }

@@ -2,10 +2,11 @@
 //! up, beyond what the backlog takes anyway.
 
 use super::{
-    STALL_MAX, drain, fill,
+    drain, fill,
     progress::Progress,
-    say,
+    report, say,
     site::{self, Site, role::Role, usage::count},
+    stall::{STALL_MAX, Watch},
     table::{Table, whole},
 };
 use anyhow::ensure;
@@ -60,21 +61,15 @@ struct Report {
 }
 
 pub async fn run(bench: RecoveryBench) -> anyhow::Result<()> {
-    let report = site::on(&bench.site, async |site| bench.measure(site).await).await?;
-    report.show();
-    if bench.json {
-        say(&serde_json::to_string(&report)?);
-    }
-    Ok(())
+    report(&bench.site, bench.json, async |site| bench.measure(site).await).await
 }
 
 impl RecoveryBench {
     async fn measure(&self, site: &Site) -> anyhow::Result<Report> {
-        let (log, records) = (site.log.clone(), u64::from(self.records));
+        let records = u64::from(self.records);
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        tokio::task::spawn_blocking(move || fill::run(&log, &fill)).await??;
-        let log = site.log.clone();
-        let limit = tokio::task::spawn_blocking(move || drain::run(&log, records)).await??;
+        fill::run(&site.log, &fill).await?;
+        let limit = drain::run(&site.log, records).await?;
 
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--instance-id", "bench"];
@@ -122,16 +117,13 @@ impl RecoveryBench {
 
 /// Until so many records are counted in committed transactions; how long that took since `started`.
 async fn until(progress: &Progress, started: Instant, records: u64) -> anyhow::Result<Duration> {
-    let (mut before, mut moved) = (0, Instant::now());
+    let mut watch = Watch::new();
     loop {
         let counted = progress.counted().await?;
         if counted >= records {
             return Ok(started.elapsed());
         }
-        if counted != before {
-            (before, moved) = (counted, Instant::now());
-        }
-        ensure!(moved.elapsed() < STALL_MAX, "stuck at {counted} of {records} records");
+        watch.look(counted, || format!("stuck at {counted} of {records} records"))?;
         sleep(INTERVAL).await;
     }
 }
@@ -145,7 +137,7 @@ async fn until_windows_caught_up(site: &Site, started: Instant) -> anyhow::Resul
     Ok(started.elapsed())
 }
 
-impl Report {
+impl super::Report for Report {
     fn show(&self) {
         let mut table = Table::new(&["kill -9 at full load, started again at once", ""]);
         let mut row = |name: &str, value: String| table.row(vec![name.to_owned(), value]);

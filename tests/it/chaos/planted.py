@@ -98,6 +98,7 @@ PLANTED = {
     "1 minutes of the ledger with other counts": lambda case: case["ledger"][1].update(read=5),
     "1 minutes of the ledger with other records of unknown": lambda case: case["ledger"][2]["dead_lettered"].update(unknown_workspace=2),
     "1 minutes of the ledger that do not balance": change("ledger", accepted=1),
+    "1 workspaces of the ledger with more late records than counted": lambda case: case["ledger"][0].update(late=20, backfilled=1),
     "1 windows with another query_count": change("rows", query_count=6),
     "1 windows with another max_duration_ms": change("rows", max_duration_ms=3.25),
     "1 windows with another sum_duration_ms": change("rows", sum_duration_ms=3.25),
