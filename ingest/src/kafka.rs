@@ -25,6 +25,9 @@ use std::{
 
 /// Records that librdkafka may hold; the bytes in flight are used up long before.
 const QUEUE_RECORDS_MAX: &str = "1000000";
+/// So many delivery time-outs without an acknowledgement, and a new producer takes its place: librdkafka's idempotent
+/// one can stand still for ever after brokers were away.
+const TIMEOUTS_MAX: u32 = 20;
 /// The ledger is told of the last records within what is left of the time for an end, but it has as much in any case.
 const TELLER_LIMIT_MIN: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,7 @@ type LinkedProducer = ThreadedProducer<Link>;
 /// The `metrics` topic of a Kafka.
 pub struct KafkaLog {
     config: ClientConfig,
+    delivery_timeout: Duration,
     topic: String,
     origin: OnceLock<Origin>,
     producer: RwLock<Arc<LinkedProducer>>,
@@ -70,6 +74,7 @@ impl KafkaLog {
         let producer = RwLock::new(Arc::new(create(&config, &accepted)?));
         Ok(Self {
             config,
+            delivery_timeout,
             topic: settings.topics().metrics,
             origin: OnceLock::new(),
             producer,
@@ -88,20 +93,29 @@ impl KafkaLog {
         &self.accepted
     }
 
-    /// The producer; after a fatal error (its sequence of records is lost: it takes no more) a new one.
+    /// The producer; where it takes no more, a new one.
     fn usable(&self) -> Result<Arc<LinkedProducer>, KafkaError> {
         let current = self.current();
-        if current.client().fatal_error().is_none() {
+        if self.trouble(&current).is_none() {
             return Ok(current);
         }
         drop(current);
         let mut slot = self.producer.write().expect("no code panics while it holds the producer");
-        if let Some((code, reason)) = slot.client().fatal_error() {
-            tracing::error!(%code, reason, "the Kafka producer is broken; a new one takes its place");
+        if let Some(trouble) = self.trouble(&slot) {
+            tracing::error!(trouble, "the Kafka producer is broken; a new one takes its place");
             let broken = std::mem::replace(&mut *slot, Arc::new(create(&self.config, &self.accepted)?));
             discard(broken);
         }
         Ok(Arc::clone(&slot))
+    }
+
+    /// After a fatal error its sequence of records is lost.
+    fn trouble(&self, producer: &LinkedProducer) -> Option<String> {
+        let client = producer.client();
+        let fatal = client.fatal_error().map(|(code, reason)| format!("{code}: {reason}"));
+        let limit = self.delivery_timeout * TIMEOUTS_MAX;
+        let stuck = || client.context().fails_for(limit);
+        fatal.or_else(|| stuck().then(|| format!("it has delivered nothing for {limit:?}")))
     }
 
     fn current(&self) -> Arc<LinkedProducer> {

@@ -9,24 +9,40 @@ use rdkafka::{
     message::{BorrowedMessage, Message as _},
     producer::{DeliveryResult, ProducerContext},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 /// One for each producer.
 pub struct Link {
     away: AtomicBool,
+    /// When the first record timed out since one was acknowledged. Only of interest while it is away.
+    failing_since: Mutex<Option<Instant>>,
     accepted: Arc<Accepted>,
 }
 
 impl Link {
     pub fn new(accepted: Arc<Accepted>) -> Self {
-        Self { away: AtomicBool::new(false), accepted }
+        Self { away: AtomicBool::new(false), failing_since: Mutex::default(), accepted }
     }
 
     pub fn is_reachable(&self) -> bool {
         !self.away.load(Ordering::Relaxed)
+    }
+
+    /// Whether records have failed for so long, and none was acknowledged.
+    pub fn fails_for(&self, limit: Duration) -> bool {
+        let since = || *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_reachable() && since().is_some_and(|since| since.elapsed() >= limit)
+    }
+
+    fn timed_out(&self) {
+        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.lost("a record was not acknowledged in time");
     }
 
     /// Said once, not at every attempt to connect.
@@ -41,6 +57,7 @@ impl Link {
 
     fn found(&self) {
         if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+            *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("Kafka acknowledges records again");
         }
     }
@@ -87,7 +104,7 @@ impl ProducerContext for Link {
             }
             Err((error, _)) => {
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
-                    self.lost("a record was not acknowledged in time");
+                    self.timed_out();
                 }
                 delivery.fail(1, unusual(error));
             }

@@ -27,6 +27,10 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
 }
 
 fn connect(cluster: &MockCluster<'static, DefaultProducerContext>) -> KafkaLog {
+    connect_with(cluster, TIMEOUT)
+}
+
+fn connect_with(cluster: &MockCluster<'static, DefaultProducerContext>, timeout: Duration) -> KafkaLog {
     let settings = LogSettings {
         brokers: cluster.bootstrap_servers(),
         topic_prefix: "test.".to_owned(),
@@ -34,7 +38,7 @@ fn connect(cluster: &MockCluster<'static, DefaultProducerContext>) -> KafkaLog {
         topic_replication: 1,
         properties: Vec::new(),
     };
-    KafkaLog::connect(&settings, TIMEOUT, Accepted::new().expect("a valid name")).expect("a client")
+    KafkaLog::connect(&settings, timeout, Accepted::new().expect("a valid name")).expect("a client")
 }
 
 fn three_records() -> Parsed {
@@ -83,6 +87,23 @@ async fn a_broken_producer_is_replaced() {
     assert_eq!(acknowledged(&log).await, 0);
     assert_eq!(acknowledged(&log).await, 3, "a new producer takes over");
     assert!(!std::ptr::eq(first.as_ptr(), Arc::as_ptr(&log.current())));
+}
+
+#[tokio::test]
+async fn a_producer_that_stands_still_is_replaced() {
+    let cluster = cluster();
+    let log = connect_with(&cluster, Duration::from_millis(100));
+    let first = Arc::downgrade(&log.current());
+    cluster.broker_down(1).expect("the mock obeys");
+    let replaced = async {
+        while std::ptr::eq(first.as_ptr(), Arc::as_ptr(&log.current())) {
+            assert_eq!(acknowledged(&log).await, 0);
+        }
+    };
+    tokio::time::timeout(PATIENCE, replaced).await.expect("another producer");
+    cluster.broker_up(1).expect("the mock obeys");
+    let recovered = async { while acknowledged(&log).await < 3 {} };
+    tokio::time::timeout(PATIENCE, recovered).await.expect("it takes records");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Shorter than the broker is away now and then.
 const DELIVERY_LIMIT_MS: &str = "6000";
+/// Attempts that fail in a row before there is a new client.
+const STUCK_AFTER: u32 = 5;
 /// Records with an unknown outcome are given up in so many of 100 cases.
 const GIVEN_UP_PERCENT: u64 = 10;
 
@@ -29,6 +31,7 @@ pub struct Producer {
     journal: Arc<Journal>,
     /// By workspace and service, as the edge does; or each record as it comes.
     keyed: bool,
+    failed_in_a_row: u32,
 }
 
 impl Producer {
@@ -42,7 +45,7 @@ impl Producer {
             .set("linger.ms", "5")
             .set("message.timeout.ms", DELIVERY_LIMIT_MS);
         let client = config.create().context("create a producer")?;
-        Ok(Self { config, topic: places.topic.clone(), client, records, journal, keyed })
+        Ok(Self { config, topic: places.topic.clone(), client, records, journal, keyed, failed_in_a_row: 0 })
     }
 
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
@@ -98,7 +101,10 @@ impl Producer {
                 Err(_) => unsent.push(made),
             }
         }
-        if self.client.client().fatal_error().is_some() {
+        // One that is stuck, as librdkafka's can be after brokers were away, does not say so.
+        self.failed_in_a_row = if unsent.is_empty() { 0 } else { self.failed_in_a_row + 1 };
+        let is_stuck = self.failed_in_a_row % STUCK_AFTER == STUCK_AFTER - 1;
+        if is_stuck || self.client.client().fatal_error().is_some() {
             self.client = self.config.create().context("create a producer anew")?;
         }
         Ok(unsent)
