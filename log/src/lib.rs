@@ -1,12 +1,14 @@
 //! How Millrace speaks to a Kafka-compatible log: settings, client configurations, topics and the offset newtype.
 //! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
 
+mod batches;
 mod kafka_offset;
 mod offset;
 mod publisher;
 mod settings;
 mod topics;
 
+pub use batches::{Batches, Fetched};
 pub use offset::NextOffset;
 pub use publisher::{Error as PublishError, Publisher};
 pub use settings::{LogSettings, SettingsError};

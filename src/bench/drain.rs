@@ -1,22 +1,23 @@
-//! The limit: the same topic read by librdkafka alone, one poll a message, on two threads.
+//! The limit: the same topic read by librdkafka alone, in batches, on two threads.
 
 use super::{
     site::usage::{Spent, Usage},
-    stall::STALL_MAX,
+    stall::{STALL_MAX, Watch},
 };
-use anyhow::{Context, ensure};
-use millrace_log::{LogSettings, partition_count};
+use anyhow::ensure;
+use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const THREADS: i32 = 2;
-const POLL_WAIT: Duration = Duration::from_millis(100);
+const BATCH_RECORDS: usize = 10_000;
+const WAIT: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
     let log = log.clone();
@@ -44,20 +45,22 @@ fn drain_all(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
 fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records: u64) -> anyhow::Result<()> {
     let consumer: BaseConsumer = log.consumer("bench-drain").create()?;
     let mut list = TopicPartitionList::new();
+    let mut batches = Batches::new(&consumer);
     for partition in (thread..partition_count(&consumer, topic)?).step_by(THREADS.unsigned_abs() as usize) {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        batches.add(topic, partition)?;
     }
     consumer.assign(&list)?;
-    let mut moved = Instant::now();
+    let mut watch = Watch::new();
     while seen.load(Ordering::Relaxed) < records {
-        match consumer.poll(POLL_WAIT) {
-            Some(message) => {
-                ensure!(message.context("draining the topic")?.payload_len() > 0, "an empty record");
-                seen.fetch_add(1, Ordering::Relaxed);
-                moved = Instant::now();
-            }
-            None => ensure!(moved.elapsed() < STALL_MAX, "the drain is stuck"),
-        }
+        let mut taken = 0;
+        batches.take(BATCH_RECORDS, WAIT, |message| {
+            ensure!(message?.payload_len() > 0, "an empty record");
+            taken += 1;
+            Ok(())
+        })?;
+        let all = seen.fetch_add(taken, Ordering::Relaxed);
+        watch.look(all, || format!("the drain is stuck at {all} of {records} records"))?;
     }
     Ok(())
 }

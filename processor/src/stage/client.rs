@@ -16,12 +16,12 @@ use super::{
     positions::Positions,
 };
 use events::Delivered;
-use millrace_log::{LogSettings, NextOffset, partition_count};
+use millrace_log::{Batches, LogSettings, NextOffset, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +44,8 @@ const SEEK_PAUSE: Duration = Duration::from_millis(10);
 /// Fetched ahead per consumer.
 const FETCH_AHEAD_KBYTES: &str = "32768";
 const POLL_WAIT: Duration = Duration::from_millis(20);
+/// How long the first part of an abort may take: it only has to be begun.
+const ABORT_BEGIN: Duration = Duration::from_millis(100);
 
 /// One member of a stage's group, and its producer.
 pub(crate) struct Client {
@@ -129,10 +131,19 @@ impl Client {
         Ok(())
     }
 
-    /// Begins to read a partition that was taken on where it is committed.
-    pub(crate) fn begin(&self, partition: i32, next: NextOffset) -> Result<(), StageError> {
+    /// Begins to read a partition that was taken on where it is committed: into `batches`, or else where the consumer is
+    /// polled.
+    pub(crate) fn begin(
+        &self,
+        partition: i32,
+        next: NextOffset,
+        batches: Option<&Batches<'_, Events>>,
+    ) -> Result<(), StageError> {
         let what = "beginning to read a partition";
         self.seek(partition, next).map_err(StageError::kafka(what))?;
+        // Once it is sought, nothing undoes this while the partition is here.
+        let added = batches.map(|batches| batches.add(&self.topic, partition)).transpose();
+        added.map_err(StageError::kafka(what))?;
         lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);
         self.consumer.resume(&self.list(&[partition])).map_err(StageError::kafka(what))
@@ -217,13 +228,18 @@ impl Client {
             .map_err(StageError::kafka("committing a transaction"))
     }
 
+    /// librdkafka itself must purge what is queued, or it leaves a gap in the sequence, which brokers refuse. It then waits
+    /// for reports of that, which only come while the producer is polled: so it is told twice.
     fn abort(&self) -> Result<(), StageError> {
-        // What is still queued has to be reported first, which only happens while it is polled.
-        self.producer.purge(PurgeConfig::default().queue());
-        self.producer
-            .flush(REQUEST_TIMEOUT)
-            .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT))
-            .map_err(StageError::kafka("giving up a transaction"))
+        let begun = self.producer.abort_transaction(ABORT_BEGIN);
+        let ended = match begun {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => self
+                .producer
+                .flush(REQUEST_TIMEOUT)
+                .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT)),
+            begun => begun,
+        };
+        ended.map_err(StageError::kafka("giving up a transaction"))
     }
 
     /// The group is further, so it will tell; records wait meanwhile.

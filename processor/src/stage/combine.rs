@@ -9,7 +9,7 @@ pub use meters::Meters;
 use super::{
     StageError,
     chunk::{Counts, DeadLetter, Record, Source},
-    client::{Assignment, Client},
+    client::{Assignment, Client, Events},
     entries::Ledger,
     frame::{self, Router},
     group::Place,
@@ -22,7 +22,7 @@ use crate::{
     settings::{AdmissionSettings, WindowSettings},
 };
 use arrow::array::RecordBatch;
-use millrace_log::{LogSettings, partition_count};
+use millrace_log::{Batches, Fetched, LogSettings, partition_count};
 use millrace_schemas::{
     EventTime,
     dead_letter::{
@@ -41,6 +41,7 @@ use rdkafka::{
 use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring, learn_workspaces, tell_outage};
 use std::{
     collections::BTreeMap,
+    ffi::{CStr, CString},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,6 +54,8 @@ pub(crate) const GROUP: &str = "combine";
 const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Taken from the client at once, between looks at the clock and the group.
+const BATCH_RECORDS: usize = 1_024;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -82,6 +85,8 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         ledger: Ledger::new(&client, topics.ledger)?,
+        batches: Batches::new(&client.consumer),
+        from_edge: CString::new(FROM_EDGE).expect("a name without a null byte"),
         sources: BTreeMap::new(),
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
@@ -104,6 +109,9 @@ struct Worker<'a> {
     settings: &'a CombineSettings,
     runtime: &'a Runtime,
     client: &'a Client,
+    batches: Batches<'a, Events>,
+    /// The header of records that came through the edge.
+    from_edge: CString,
     raw_partitions: i32,
     router: Router,
     ledger: Ledger,
@@ -126,50 +134,52 @@ impl<'a> Worker<'a> {
     }
 
     /// The messages of one chunk: until it is large enough, or the commit interval has passed since the first.
-    fn poll(&mut self) -> Result<Vec<BorrowedMessage<'a>>, StageError> {
+    fn poll(&mut self) -> Result<Vec<Fetched<'a>>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
-        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let (mut messages, mut bytes): (Vec<Fetched<'a>>, usize) = (Vec::new(), 0);
         let mut deadline = Instant::now() + POLL_WAIT;
-        while messages.len() < records_max
-            && bytes < CHUNK_BYTES_MAX
-            && (messages.is_empty() || Instant::now() < deadline)
-        {
-            let polled = self.client.consumer.poll(deadline.saturating_duration_since(Instant::now()));
-            // The callbacks run inside poll: what it returns belongs to the assignment after them, what was there before
-            // is read again from the committed offset, by whoever owns the partition now.
-            let changed = self.follow_assignment()?;
+        loop {
+            let changed = self.follow_group(Duration::ZERO)?;
+            // What was there before is read again from the committed offset, by whoever owns the partition now.
             if !changed.is_empty() {
-                messages.retain(|message: &BorrowedMessage<'_>| !changed.contains(&message.partition()));
+                messages.retain(|message| !changed.contains(&message.partition()));
             }
-            match polled {
-                Some(Ok(message)) => {
-                    if messages.is_empty() {
-                        deadline = Instant::now() + interval;
-                    }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || messages.len() >= records_max || bytes >= CHUNK_BYTES_MAX {
+                return Ok(messages);
+            }
+            let first = messages.is_empty();
+            // For the first it must not wait until there are more.
+            let count = if first { 1 } else { BATCH_RECORDS.min(records_max - messages.len()) };
+            let sources = &mut self.sources;
+            self.batches.take(count, left, |taken| match taken {
+                Ok(message) => {
                     bytes += message.payload_len();
                     // None comes before the partition is restored: its place would be lost.
-                    self.sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
+                    sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
                     messages.push(message);
+                    Ok(())
                 }
-                Some(Err(error)) => self.follow_error(error)?,
-                None => break,
+                Err(error) => follow_error(sources, error),
+            })?;
+            if first && !messages.is_empty() {
+                deadline = Instant::now() + interval;
             }
         }
-        Ok(messages)
     }
 
-    fn follow_error(&mut self, error: KafkaError) -> Result<(), StageError> {
-        match error {
-            KafkaError::PartitionEOF(partition) => {
-                if let Some(source) = self.sources.get_mut(&partition) {
-                    source.reached_end();
-                }
-            }
-            error if is_passing(&error) => tracing::debug!(%error, "the client recovers by itself"),
-            source => return Err(StageError::Kafka { what: "polling raw records", source }),
+    /// Lets the client work, and follows what the group wants: the partitions that came or went.
+    fn follow_group(&mut self, wait: Duration) -> Result<Vec<i32>, StageError> {
+        let polled = self.client.consumer.poll(wait);
+        let changed = self.follow_assignment()?;
+        match polled {
+            // Records come in batches, and only of restored partitions: this one would be lost.
+            Some(Ok(_)) => return Err(StageError::Overtaken),
+            Some(Err(error)) => follow_error(&mut self.sources, error)?,
+            None => {}
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// The partitions that came or went.
@@ -208,14 +218,14 @@ impl<'a> Worker<'a> {
         self.known.extend(restored.known);
         let next = restored.source.next;
         self.sources.insert(partition, restored.source);
-        self.client.begin(partition, next)
+        self.client.begin(partition, next, Some(&self.batches))
     }
 
     /// Waits while the database is away, but keeps nobody in the group waiting: what it gives up meanwhile is no longer
     /// among the messages and records.
     fn learn_workspaces(
         &mut self,
-        messages: &mut Vec<BorrowedMessage<'a>>,
+        messages: &mut Vec<Fetched<'a>>,
         records: &mut Vec<Record>,
     ) -> Result<(), StageError> {
         let asked = (&self.components.directory, self.runtime);
@@ -237,21 +247,14 @@ impl<'a> Worker<'a> {
     fn poll_paused(&mut self) -> Result<Vec<i32>, StageError> {
         let (mut changed, deadline) = (Vec::new(), Instant::now() + DIRECTORY_RETRY);
         while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
-            let polled = self.client.consumer.poll(POLL_WAIT);
-            changed.extend(self.follow_assignment()?);
-            match polled {
-                // It would be lost.
-                Some(Ok(_)) => return Err(StageError::Overtaken),
-                Some(Err(error)) => self.follow_error(error)?,
-                None => {}
-            }
+            changed.extend(self.follow_group(POLL_WAIT)?);
         }
         Ok(changed)
     }
 
-    fn process(&mut self, mut messages: Vec<BorrowedMessage<'a>>) -> Result<(), StageError> {
-        let read = |message| Record { from_edge: is_from_edge(message), ..read_record(message) };
-        let mut records: Vec<Record> = messages.iter().map(read).collect();
+    fn process(&mut self, mut messages: Vec<Fetched<'a>>) -> Result<(), StageError> {
+        let mut records: Vec<Record> =
+            messages.iter().map(|message| read_fetched(message, &self.from_edge)).collect();
         self.learn_workspaces(&mut messages, &mut records)?;
         let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
         let read = records.iter().map(|record| (record.partition, record.offset));
@@ -296,7 +299,7 @@ impl<'a> Worker<'a> {
 
     fn commit(
         &mut self,
-        messages: &[BorrowedMessage<'_>],
+        messages: &[Fetched<'_>],
         dead: &[DeadLetter],
         header: &Header,
         states: Option<&RecordBatch>,
@@ -333,15 +336,15 @@ impl<'a> Worker<'a> {
     fn dead_letter<'m>(
         &'m self,
         letter: &'m DeadLetter,
-        message: &'m BorrowedMessage<'_>,
+        message: &'m Fetched<'_>,
     ) -> BaseRecord<'m, [u8], [u8]> {
         let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
-        let (time, bytes) = (append_time(message).to_string(), message.payload_len().to_string());
+        let (time, bytes) = (fetched_time(message).to_string(), message.payload_len().to_string());
         let cut = message.payload_len() > LETTER_BYTES_MAX;
         let headers = [
             (REASON, letter.reason.as_str()),
             (ERROR, letter.error.as_str()),
-            (SOURCE_TOPIC, message.topic()),
+            (SOURCE_TOPIC, self.client.topic.as_str()),
             (SOURCE_PARTITION, partition.as_str()),
             (SOURCE_OFFSET, offset.as_str()),
             (SOURCE_TIME, time.as_str()),
@@ -357,9 +360,32 @@ impl<'a> Worker<'a> {
     }
 }
 
+fn follow_error(sources: &mut BTreeMap<i32, Source>, error: KafkaError) -> Result<(), StageError> {
+    match error {
+        KafkaError::PartitionEOF(partition) => {
+            if let Some(source) = sources.get_mut(&partition) {
+                source.reached_end();
+            }
+        }
+        error if is_passing(&error) => tracing::debug!(%error, "the client recovers by itself"),
+        source => return Err(StageError::Kafka { what: "polling raw records", source }),
+    }
+    Ok(())
+}
+
 /// On a thread that is no runtime's: a timer can only be made inside one.
 fn wait(runtime: &Runtime, duration: Duration) {
     runtime.block_on(async { tokio::time::sleep(duration).await });
+}
+
+fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
+    let record =
+        Record::parse(message.partition(), message.offset(), fetched_time(message), message.payload());
+    Record { from_edge: message.has_header(from_edge), ..record }
+}
+
+fn fetched_time(message: &Fetched<'_>) -> EventTime {
+    EventTime::from_millis(message.timestamp_ms().unwrap_or(0))
 }
 
 pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {

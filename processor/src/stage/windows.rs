@@ -214,7 +214,7 @@ impl Worker<'_> {
         let Some((number, partition)) = self.restorer.next()? else { return Ok(()) };
         let next = NextOffset::exclusive(partition.committed);
         self.partitions.insert(number, partition);
-        self.client.begin(number, next)
+        self.client.begin(number, next, None)
     }
 
     /// Writes what is due, of all partitions in one transaction with their offsets.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::stage::embedded::{Embedded, PARTITIONS, until};
-use std::{collections::BTreeSet, ops::Deref};
+use std::{collections::BTreeSet, iter, ops::Deref};
+
+const LETTERS: usize = 20_000;
 
 struct Site(Embedded);
 
@@ -23,6 +25,29 @@ impl Site {
         let place = Place { process: self.log.name(process), worker: None };
         let client = Client::connect(&self.log, &self.log.topics().metrics, "combine", place);
         Member { client: client.expect("a member"), owned: BTreeSet::new(), told: 0 }
+    }
+
+    /// How many committed records a topic has.
+    fn committed(&self, topic: &str) -> usize {
+        let consumer: BaseConsumer =
+            self.log.consumer("count").set("enable.partition.eof", "true").create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+        }
+        consumer.assign(&list).expect("assigned");
+        let (mut records, mut ends) = (0, 0);
+        until("all is read", || {
+            while let Some(polled) = consumer.poll(POLL_WAIT) {
+                match polled {
+                    Ok(_) => records += 1,
+                    Err(KafkaError::PartitionEOF(_)) => ends += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            ends == PARTITIONS
+        });
+        records
     }
 
     /// Two members; the first one, which has everything, is told to give something up but has not agreed.
@@ -60,7 +85,7 @@ impl Member {
             Some(Assignment::Assigned(partitions)) => {
                 self.client.take_on(&partitions).expect("taken on");
                 for partition in &partitions {
-                    self.client.begin(*partition, NextOffset::START).expect("begun");
+                    self.client.begin(*partition, NextOffset::START, None).expect("begun");
                 }
                 self.owned.extend(partitions);
             }
@@ -73,13 +98,13 @@ impl Member {
         self.told += 1;
     }
 
-    /// A transaction of one dead letter and the offset 5 of a partition.
-    fn transact(&self, topic: &str, partition: i32) -> Result<(), StageError> {
+    /// A transaction of dead letters and the offset 5 of a partition.
+    fn transact(&self, topic: &str, letters: usize, partition: i32) -> Result<(), StageError> {
         let mut offsets = self.client.list(&[]);
         offsets.add_partition_offset(&self.client.topic, partition, Offset::Offset(5)).expect("an offset");
-        let letters = [b"a letter"].into_iter();
-        let letters = letters.map(|letter| BaseRecord::to(topic).key(&letter[..]).payload(&letter[..]));
-        self.client.transact(letters, &offsets)
+        let letters = iter::repeat_n([b'x'; 1_000], letters).collect::<Vec<_>>();
+        let letters = letters.iter().map(|letter| BaseRecord::to(topic).payload(&letter[..]));
+        self.client.transact(letters.map(|letter| letter.key(b"one partition".as_slice())), &offsets)
     }
 }
 
@@ -119,13 +144,16 @@ fn a_transaction_that_a_rebalance_overtakes_is_repeated_before_anything_is_given
         !second.owned.is_empty() && first.told >= 4
     });
     let partition = *first.owned.first().expect("it has kept something");
+    first.transact(&topic, 1, partition).expect("it is the owner");
     let mut third = site.member("third");
     until("the third was told", || {
         third.step();
         second.step();
         third.told > 0
     });
-    first.transact(&topic, partition).expect("it is the owner until it agrees");
+    // More than are sent before the group says that it is further: some of them are still queued then.
+    first.transact(&topic, LETTERS, partition).expect("it is the owner until it agrees");
+    assert_eq!(site.committed(&topic), LETTERS + 1, "each is there once");
     let (committed, _) = first.client.positions.committed(partition).expect("an offset");
     assert_eq!(committed, NextOffset::exclusive(5));
     assert!(first.client.news().is_some(), "it still has to be answered");
@@ -140,14 +168,14 @@ fn a_transaction_of_what_somebody_else_has_gone_on_with_is_not_repeated() {
         first.step();
         first.count() == PARTITIONS
     });
-    first.transact(&topic, 0).expect("it is the owner");
+    first.transact(&topic, 1, 0).expect("it is the owner");
     let mut second = site.member("second");
     until("the second was told", || {
         second.step();
         second.told > 0
     });
     lock(&first.client.committed).insert(0, NextOffset::exclusive(3));
-    let refused = first.transact(&topic, 0).expect_err("it does not know what is committed");
+    let refused = first.transact(&topic, 1, 0).expect_err("it does not know what is committed");
     assert!(matches!(refused, StageError::Overtaken), "{refused}");
 }
 
