@@ -2,6 +2,7 @@
 //! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
 
 mod batches;
+mod flush;
 mod kafka_offset;
 mod offset;
 mod publisher;
@@ -9,6 +10,7 @@ mod settings;
 mod topics;
 
 pub use batches::{Batches, Fetched};
+pub use flush::flush;
 pub use offset::NextOffset;
 pub use publisher::{Error as PublishError, Publisher};
 pub use settings::{LogSettings, SettingsError};

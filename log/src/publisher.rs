@@ -1,6 +1,6 @@
 //! Appends a few records to a topic now and then, and waits until the log has them all.
 
-use crate::LogSettings;
+use crate::{LogSettings, flush};
 use rdkafka::{
     ClientConfig, ClientContext,
     error::KafkaError,
@@ -80,7 +80,7 @@ impl Publisher {
             let record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(number.rem_euclid(partitions));
             producer.send(record.payload(payload)).map_err(|(source, _)| self.failed(source))?;
         }
-        producer.flush(limit).map_err(|source| self.failed(source))?;
+        flush(&producer, limit).map_err(|source| self.failed(source))?;
         let failure = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(source) = failure {
             return Err(self.failed(source));

@@ -72,6 +72,10 @@ fn best(mut work: impl FnMut()) -> Duration {
 fn judge(parsed: &[Parsed]) {
     let mut admission = Admission::new(&AdmissionSettings::default());
     for (offset, (identity, _)) in (0_i64..).zip(parsed) {
+        if offset % 16 == 0 {
+            let from = usize::try_from(offset).expect("few");
+            admission.look_ahead(parsed[from..].iter().take(16).map(|(identity, _)| identity));
+        }
         let verdict = admission.judge(offset, BEGIN, Ok(*identity), |_| Some(BEGIN));
         assert_eq!(verdict, Verdict::Counted);
     }

@@ -6,15 +6,15 @@
 //! memory at any offset can be restored by reading from the start of the generation before.
 
 mod identity;
+mod memory;
 
 pub use identity::Identity;
 
 use crate::settings::AdmissionSettings;
-use hashbrown::HashSet;
+use memory::Memory;
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason};
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The most bytes of a dead letter's error text.
 const ERROR_BYTES_MAX: usize = 1_000;
@@ -31,11 +31,7 @@ pub enum Verdict {
 pub struct Admission {
     generation_records: i64,
     future_skew: Duration,
-    /// Of this memory alone: it is rebuilt with another after a restart.
-    secret: u128,
-    generation: i64,
-    current: HashSet<u128>,
-    previous: HashSet<u128>,
+    memory: Memory,
 }
 
 impl Admission {
@@ -43,10 +39,7 @@ impl Admission {
         Self {
             generation_records: i64::from(settings.dedupe_records),
             future_skew: settings.future_skew.into(),
-            secret: Uuid::new_v4().as_u128() | 1,
-            generation: 0,
-            current: HashSet::new(),
-            previous: HashSet::new(),
+            memory: Memory::new(),
         }
     }
 
@@ -101,19 +94,12 @@ impl Admission {
     }
 
     fn is_repeat(&mut self, offset: i64, identity: &Identity) -> bool {
-        self.turn_to(offset.div_euclid(self.generation_records));
-        let fingerprint = fingerprint(self.secret, identity);
-        !self.current.insert(fingerprint) || self.previous.contains(&fingerprint)
+        self.memory.is_repeat(offset.div_euclid(self.generation_records), identity)
     }
 
-    /// Forgets what is older than the generation before.
-    fn turn_to(&mut self, generation: i64) {
-        if generation == self.generation {
-            return;
-        }
-        let last = std::mem::take(&mut self.current);
-        self.previous = if generation == self.generation + 1 { last } else { HashSet::new() };
-        self.generation = generation;
+    /// Brings what the memory has of records into the cache that are judged next: together, not one after the other.
+    pub fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
+        self.memory.look_ahead(identities);
     }
 }
 
@@ -125,17 +111,6 @@ fn exists(workspace: WorkspaceId, at: EventTime, created: Option<EventTime>) -> 
         }
         None => Err(format!("workspace_id: no workspace has the id {workspace}")),
     }
-}
-
-/// 128 bits of (workspace, id, running). Within a workspace it is one to one in the id; between a running query and an
-/// ended one, and between workspaces, it depends on a secret: ids may be neighbours, and a tenant could choose ids that
-/// make another's records look like repeats.
-fn fingerprint(secret: u128, identity: &Identity) -> u128 {
-    let mut mixed = identity.workspace.0.as_u128().wrapping_mul(secret);
-    mixed ^= mixed >> 67;
-    mixed = mixed.wrapping_mul(secret.rotate_left(64) | 1) ^ (u128::from(identity.running) * secret);
-    mixed ^= mixed >> 61;
-    mixed ^ identity.id.0.as_u128()
 }
 
 /// An error may quote what it found: enough of it for a person, not all of it.

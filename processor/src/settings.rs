@@ -72,7 +72,7 @@ pub struct WindowSettings {
     #[arg(long, env = "COMMIT_INTERVAL", default_value = "100ms")]
     pub commit_interval: Span,
     /// The most records combined in one transaction
-    #[arg(long, env = "CHUNK_RECORDS", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "CHUNK_RECORDS", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub chunk_records: u32,
 }
 
@@ -85,7 +85,7 @@ impl Default for WindowSettings {
             early_interval: Span(Duration::from_secs(1)),
             early_rows: 2_000,
             commit_interval: Span(Duration::from_millis(100)),
-            chunk_records: 65_536,
+            chunk_records: 262_144,
         }
     }
 }

@@ -119,6 +119,11 @@ impl Source {
         self.begun.take().into_iter().chain(self.tally.take()).collect()
     }
 
+    /// A record is judged soon.
+    pub(super) fn look_ahead(&self, record: &Record) {
+        self.admission.look_ahead(record.parsed.iter().map(|(identity, _)| identity));
+    }
+
     /// Judges one record and adds it to `raw` if it counts.
     pub(super) fn take(
         &mut self,

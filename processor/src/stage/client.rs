@@ -16,7 +16,7 @@ use super::{
     positions::Positions,
 };
 use events::Delivered;
-use millrace_log::{Batches, LogSettings, NextOffset, partition_count};
+use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
@@ -223,8 +223,8 @@ impl Client {
                 .send_offsets_to_transaction(offsets, &generation, REQUEST_TIMEOUT)
                 .map_err(StageError::kafka("adding offsets to a transaction"))?;
         }
-        self.producer
-            .commit_transaction(REQUEST_TIMEOUT)
+        flush(&self.producer, REQUEST_TIMEOUT)
+            .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
             .map_err(StageError::kafka("committing a transaction"))
     }
 
@@ -233,10 +233,10 @@ impl Client {
     fn abort(&self) -> Result<(), StageError> {
         let begun = self.producer.abort_transaction(ABORT_BEGIN);
         let ended = match begun {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() => self
-                .producer
-                .flush(REQUEST_TIMEOUT)
-                .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT)),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                flush(&self.producer, REQUEST_TIMEOUT)
+                    .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT))
+            }
             begun => begun,
         };
         ended.map_err(StageError::kafka("giving up a transaction"))
@@ -300,7 +300,7 @@ impl Client {
         let delivered = self.producer.context();
         delivered.forget();
         records.into_iter().try_for_each(|record| self.send(record))?;
-        self.producer.flush(REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
+        flush(&self.producer, REQUEST_TIMEOUT).map_err(StageError::kafka(what))?;
         let ends = delivered.newest().into_iter().map(|(partition, newest)| {
             let newest = newest.ok_or(StageError::Kafka { what, source: KafkaError::NoMessageReceived })?;
             Ok((partition, NextOffset::after(newest)))

@@ -1,6 +1,8 @@
 //! Combine: raw records → partial states, one Kafka transaction a chunk with the raw offsets in it. The shell around
 //! [`super::chunk`]: it polls, asks which workspaces exist, aggregates and writes.
 
+mod committing;
+mod judging;
 mod meters;
 mod restoring;
 
@@ -8,40 +10,30 @@ pub use meters::Meters;
 
 use super::{
     StageError,
-    chunk::{Counts, DeadLetter, Record, Source},
+    chunk::{Record, Source},
     client::{Assignment, Client, Events},
     entries::Ledger,
     frame::{self, Router},
     group::Place,
-    jumps::lows_after_jumps,
     restorer::Restorer,
 };
 use crate::{
-    admission::Verdict,
-    plan::{Plan, Raw},
+    plan::Plan,
     settings::{AdmissionSettings, WindowSettings},
 };
-use arrow::array::RecordBatch;
+use judging::Open;
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
-use millrace_schemas::{
-    EventTime,
-    dead_letter::{
-        CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIME, SOURCE_TOPIC,
-    },
-    ledger::{Entry, FROM_EDGE},
-    partial::{Header, Progress},
-};
+use millrace_schemas::{EventTime, ledger::FROM_EDGE};
 use millrace_tenancy::Directory;
 use rdkafka::{
-    Message, TopicPartitionList,
+    Message,
     error::KafkaError,
-    message::{BorrowedMessage, Header as KafkaHeader, Headers as _, OwnedHeaders},
-    producer::BaseRecord,
+    message::{BorrowedMessage, Headers as _},
 };
-use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring, learn_workspaces, tell_outage};
+use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
     collections::BTreeMap,
-    ffi::{CStr, CString},
+    ffi::CString,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -56,6 +48,8 @@ const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Taken from the client at once, between looks at the clock and the group.
 const BATCH_RECORDS: usize = 1_024;
+/// Read and judged together: they should still be in the cache when they are looked at again.
+const BLOCK_RECORDS: usize = 4_096;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -125,64 +119,76 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn work(&mut self) -> Result<(), StageError> {
         while !self.components.shutdown.is_cancelled() {
+            self.follow_assignment()?;
             self.begin_restored()?;
-            let messages = self.poll()?;
-            self.process(messages)?;
+            let open = self.gather()?;
+            self.commit(open)?;
             self.client.watch()?;
         }
         Ok(())
     }
 
-    /// The messages of one chunk: until it is large enough, or the commit interval has passed since the first.
-    fn poll(&mut self) -> Result<Vec<Fetched<'a>>, StageError> {
+    /// Judges what comes until it is enough, the commit interval has passed since the first record, or the group wants
+    /// something: that waits until what was judged is committed.
+    fn gather(&mut self) -> Result<Open<'a>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
-        let (mut messages, mut bytes): (Vec<Fetched<'a>>, usize) = (Vec::new(), 0);
+        let (mut open, mut block, mut bytes) = (Open::new(), Vec::new(), 0);
         let mut deadline = Instant::now() + POLL_WAIT;
         loop {
-            let changed = self.follow_group(Duration::ZERO)?;
-            // What was there before is read again from the committed offset, by whoever owns the partition now.
-            if !changed.is_empty() {
-                messages.retain(|message| !changed.contains(&message.partition()));
-            }
+            self.poll_group(Duration::ZERO)?;
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || messages.len() >= records_max || bytes >= CHUNK_BYTES_MAX {
-                return Ok(messages);
+            let gathered = open.records + block.len();
+            let over = left.is_zero() || gathered >= records_max || bytes >= CHUNK_BYTES_MAX;
+            let over = over || self.client.news().is_some();
+            if over || block.len() >= BLOCK_RECORDS {
+                self.judge(&mut open, std::mem::take(&mut block))?;
             }
-            let first = messages.is_empty();
+            if over {
+                return Ok(open);
+            }
+            let first = gathered == 0;
             // For the first it must not wait until there are more.
-            let count = if first { 1 } else { BATCH_RECORDS.min(records_max - messages.len()) };
-            let sources = &mut self.sources;
-            self.batches.take(count, left, |taken| match taken {
-                Ok(message) => {
-                    bytes += message.payload_len();
-                    // None comes before the partition is restored: its place would be lost.
-                    sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
-                    messages.push(message);
-                    Ok(())
-                }
-                Err(error) => follow_error(sources, error),
-            })?;
-            if first && !messages.is_empty() {
+            let count = if first { 1 } else { BATCH_RECORDS.min(records_max - gathered) };
+            bytes += self.take(count, left, &mut block)?;
+            if first && !block.is_empty() {
                 deadline = Instant::now() + interval;
             }
         }
     }
 
-    /// Lets the client work, and follows what the group wants: the partitions that came or went.
-    fn follow_group(&mut self, wait: Duration) -> Result<Vec<i32>, StageError> {
-        let polled = self.client.consumer.poll(wait);
-        let changed = self.follow_assignment()?;
-        match polled {
-            // Records come in batches, and only of restored partitions: this one would be lost.
-            Some(Ok(_)) => return Err(StageError::Overtaken),
-            Some(Err(error)) => follow_error(&mut self.sources, error)?,
-            None => {}
-        }
-        Ok(changed)
+    /// Takes up to `count` messages from the client, and tells how many bytes they have.
+    fn take(
+        &mut self,
+        count: usize,
+        wait: Duration,
+        block: &mut Vec<Fetched<'a>>,
+    ) -> Result<usize, StageError> {
+        let (sources, mut bytes) = (&mut self.sources, 0);
+        self.batches.take(count, wait, |taken| match taken {
+            Ok(message) => {
+                bytes += message.payload_len();
+                // None comes before the partition is restored: its place would be lost.
+                sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
+                block.push(message);
+                Ok(())
+            }
+            Err(error) => follow_error(sources, error),
+        })?;
+        Ok(bytes)
     }
 
-    /// The partitions that came or went.
+    /// Lets the client work.
+    fn poll_group(&mut self, wait: Duration) -> Result<(), StageError> {
+        match self.client.consumer.poll(wait) {
+            // Records come in batches, and only of restored partitions: this one would be lost.
+            Some(Ok(_)) => Err(StageError::Overtaken),
+            Some(Err(error)) => follow_error(&mut self.sources, error),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what the group wants; tells which partitions came or went.
     fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
@@ -220,144 +226,6 @@ impl<'a> Worker<'a> {
         self.sources.insert(partition, restored.source);
         self.client.begin(partition, next, Some(&self.batches))
     }
-
-    /// Waits while the database is away, but keeps nobody in the group waiting: what it gives up meanwhile is no longer
-    /// among the messages and records.
-    fn learn_workspaces(
-        &mut self,
-        messages: &mut Vec<Fetched<'a>>,
-        records: &mut Vec<Record>,
-    ) -> Result<(), StageError> {
-        let asked = (&self.components.directory, self.runtime);
-        let Err(error) = learn_workspaces(asked, &mut self.known, records) else { return Ok(()) };
-        tell_outage(&error);
-        let paused = self.client.pause()?;
-        while let Err(error) = learn_workspaces(asked, &mut self.known, records) {
-            if self.components.shutdown.is_cancelled() {
-                return Err(error);
-            }
-            let changed = self.poll_paused()?;
-            messages.retain(|message| !changed.contains(&message.partition()));
-            records.retain(|record| !changed.contains(&record.partition));
-        }
-        self.client.resume(&paused)
-    }
-
-    /// The partitions that came or went in a while without records.
-    fn poll_paused(&mut self) -> Result<Vec<i32>, StageError> {
-        let (mut changed, deadline) = (Vec::new(), Instant::now() + DIRECTORY_RETRY);
-        while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
-            changed.extend(self.follow_group(POLL_WAIT)?);
-        }
-        Ok(changed)
-    }
-
-    fn process(&mut self, mut messages: Vec<Fetched<'a>>) -> Result<(), StageError> {
-        let mut records: Vec<Record> =
-            messages.iter().map(|message| read_fetched(message, &self.from_edge)).collect();
-        self.learn_workspaces(&mut messages, &mut records)?;
-        let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
-        let read = records.iter().map(|record| (record.partition, record.offset));
-        let lows = lows_after_jumps(next, read, |partition| self.client.positions.low(partition))?;
-        let now = EventTime::from(chrono::Utc::now());
-        let (mut raw, mut counts, mut dead) = (Raw::default(), Counts::default(), Vec::new());
-        for (index, record) in records.iter().enumerate() {
-            let Some(source) = self.sources.get_mut(&record.partition) else { continue };
-            if let Some(low) = lows.get(&record.partition) {
-                source.skips_to(record, *low);
-            }
-            match source.take(record, &self.known, &mut raw, now) {
-                Verdict::Counted if record.is_running() => counts.running += 1,
-                Verdict::Counted => counts.counted += 1,
-                Verdict::Duplicate => counts.duplicate += 1,
-                Verdict::DeadLetter { reason, error } => {
-                    counts.dead_letter += 1;
-                    dead.push(DeadLetter { index, reason, error });
-                }
-            }
-        }
-        let idle_after = self.settings.windows.idle_after.into();
-        let progress: Vec<Progress> = self
-            .sources
-            .iter_mut()
-            .filter_map(|(partition, source)| source.progress(*partition, now, idle_after))
-            .collect();
-        if progress.is_empty() {
-            return Ok(());
-        }
-        let states = if raw.is_empty() {
-            None
-        } else {
-            Some(self.runtime.block_on(self.components.plan.partial(raw.take()))?)
-        };
-        let oldest_arrival = records.iter().map(|record| record.append_time).min();
-        let header = Header { sources: self.raw_partitions, progress, oldest_arrival };
-        self.commit(&messages, &dead, &header, states.as_ref())?;
-        self.components.meters.add(counts, &dead);
-        Ok(())
-    }
-
-    fn commit(
-        &mut self,
-        messages: &[Fetched<'_>],
-        dead: &[DeadLetter],
-        header: &Header,
-        states: Option<&RecordBatch>,
-    ) -> Result<(), StageError> {
-        let mut frames: Vec<(i32, Vec<u8>)> = Vec::new();
-        let parts = states.map(|states| self.router.split(states)).transpose().map_err(encoding)?;
-        let mut parts = parts.unwrap_or_default().into_iter();
-        for partition in 0..self.router.partitions() {
-            let part = parts.next().flatten();
-            let encoded = frame::encode(header, part.as_ref()).map_err(encoding)?;
-            frames.extend(encoded.into_iter().map(|frame| (partition, frame)));
-        }
-        let mut entries = Vec::new();
-        for (partition, source) in &mut self.sources {
-            let spans = source.tallied().into_iter();
-            let written = spans.map(|span| Entry::Combine(span.of(&self.client.topic, *partition)).write());
-            entries.extend(written.map(|entry| (*partition, entry)));
-        }
-        let mut offsets = TopicPartitionList::new();
-        for progress in &header.progress {
-            let next = self.sources[&progress.partition].next;
-            offsets
-                .add_partition_offset(&self.client.topic, progress.partition, next.to_kafka())
-                .map_err(StageError::kafka("naming a partition"))?;
-        }
-        let partials = frames.iter().map(|(partition, frame)| {
-            BaseRecord::to(&self.partials).partition(*partition).payload(frame.as_slice())
-        });
-        let letters = dead.iter().map(|letter| self.dead_letter(letter, &messages[letter.index]));
-        let told = entries.iter().map(|(partition, entry)| self.ledger.record(*partition, entry));
-        self.client.transact(partials.chain(letters).chain(told), &offsets)
-    }
-
-    fn dead_letter<'m>(
-        &'m self,
-        letter: &'m DeadLetter,
-        message: &'m Fetched<'_>,
-    ) -> BaseRecord<'m, [u8], [u8]> {
-        let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
-        let (time, bytes) = (fetched_time(message).to_string(), message.payload_len().to_string());
-        let cut = message.payload_len() > LETTER_BYTES_MAX;
-        let headers = [
-            (REASON, letter.reason.as_str()),
-            (ERROR, letter.error.as_str()),
-            (SOURCE_TOPIC, self.client.topic.as_str()),
-            (SOURCE_PARTITION, partition.as_str()),
-            (SOURCE_OFFSET, offset.as_str()),
-            (SOURCE_TIME, time.as_str()),
-        ];
-        let headers = headers.into_iter().chain(cut.then_some((CUT_FROM_BYTES, bytes.as_str())));
-        let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(KafkaHeader { key, value: Some(value) })
-        });
-        let record = BaseRecord::to(&self.dead_letters).headers(headers);
-        let short = |bytes: &'m [u8]| &bytes[..bytes.len().min(LETTER_BYTES_MAX)];
-        let record = message.key().map(short).into_iter().fold(record, |record, key| record.key(key));
-        message.payload().map(short).into_iter().fold(record, |record, payload| record.payload(payload))
-    }
 }
 
 fn follow_error(sources: &mut BTreeMap<i32, Source>, error: KafkaError) -> Result<(), StageError> {
@@ -376,12 +244,6 @@ fn follow_error(sources: &mut BTreeMap<i32, Source>, error: KafkaError) -> Resul
 /// On a thread that is no runtime's: a timer can only be made inside one.
 fn wait(runtime: &Runtime, duration: Duration) {
     runtime.block_on(async { tokio::time::sleep(duration).await });
-}
-
-fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
-    let record =
-        Record::parse(message.partition(), message.offset(), fetched_time(message), message.payload());
-    Record { from_edge: message.has_header(from_edge), ..record }
 }
 
 fn fetched_time(message: &Fetched<'_>) -> EventTime {

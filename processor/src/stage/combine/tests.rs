@@ -4,7 +4,7 @@ use super::*;
 use crate::stage::embedded::{Embedded, PARTITIONS, PATIENCE, until};
 use millrace_schemas::WorkspaceId;
 use rdkafka::{
-    Offset,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     producer::Producer as _,
 };

@@ -1,0 +1,115 @@
+//! From verdicts to a transaction.
+
+use super::{LETTER_BYTES_MAX, Worker, encoding, fetched_time, judging::Open};
+use crate::stage::{StageError, chunk::DeadLetter, frame};
+use arrow::array::RecordBatch;
+use millrace_log::Fetched;
+use millrace_schemas::{
+    EventTime,
+    dead_letter::{
+        CUT_FROM_BYTES, ERROR, REASON, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TIME, SOURCE_TOPIC,
+    },
+    ledger::Entry,
+    partial::{Header, Progress},
+};
+use rdkafka::{
+    TopicPartitionList,
+    message::{Header as KafkaHeader, OwnedHeaders},
+    producer::BaseRecord,
+};
+use std::time::Instant;
+
+impl Worker<'_> {
+    /// Commits what is open, and tells how far the sources are, if there is news of them.
+    pub(super) fn commit(&mut self, mut open: Open<'_>) -> Result<(), StageError> {
+        let idle_after = self.settings.windows.idle_after.into();
+        let now = EventTime::from(chrono::Utc::now());
+        let progress: Vec<Progress> = self
+            .sources
+            .iter_mut()
+            .filter_map(|(partition, source)| source.progress(*partition, now, idle_after))
+            .collect();
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let states = if open.raw.is_empty() {
+            None
+        } else {
+            Some(self.runtime.block_on(self.components.plan.partial(open.raw.take()))?)
+        };
+        let header = Header { sources: self.raw_partitions, progress, oldest_arrival: open.oldest_arrival };
+        let aggregated = began.elapsed();
+        self.write(&open, &header, states.as_ref())?;
+        tracing::debug!(
+            records = open.records,
+            judged_ms = (began - open.began).as_millis(),
+            aggregated_ms = aggregated.as_millis(),
+            committed_ms = (began.elapsed() - aggregated).as_millis(),
+            "a transaction"
+        );
+        self.components.meters.add(open.counts, &open.dead);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        open: &Open<'_>,
+        header: &Header,
+        states: Option<&RecordBatch>,
+    ) -> Result<(), StageError> {
+        let mut frames: Vec<(i32, Vec<u8>)> = Vec::new();
+        let parts = states.map(|states| self.router.split(states)).transpose().map_err(encoding)?;
+        let mut parts = parts.unwrap_or_default().into_iter();
+        for partition in 0..self.router.partitions() {
+            let part = parts.next().flatten();
+            let encoded = frame::encode(header, part.as_ref()).map_err(encoding)?;
+            frames.extend(encoded.into_iter().map(|frame| (partition, frame)));
+        }
+        let mut entries = Vec::new();
+        for (partition, source) in &mut self.sources {
+            let spans = source.tallied().into_iter();
+            let written = spans.map(|span| Entry::Combine(span.of(&self.client.topic, *partition)).write());
+            entries.extend(written.map(|entry| (*partition, entry)));
+        }
+        let mut offsets = TopicPartitionList::new();
+        for progress in &header.progress {
+            let next = self.sources[&progress.partition].next;
+            offsets
+                .add_partition_offset(&self.client.topic, progress.partition, next.to_kafka())
+                .map_err(StageError::kafka("naming a partition"))?;
+        }
+        let partials = frames.iter().map(|(partition, frame)| {
+            BaseRecord::to(&self.partials).partition(*partition).payload(frame.as_slice())
+        });
+        let letters = open.dead.iter().map(|letter| self.dead_letter(letter, &open.letters[letter.index]));
+        let told = entries.iter().map(|(partition, entry)| self.ledger.record(*partition, entry));
+        self.client.transact(partials.chain(letters).chain(told), &offsets)
+    }
+
+    fn dead_letter<'m>(
+        &'m self,
+        letter: &'m DeadLetter,
+        message: &'m Fetched<'_>,
+    ) -> BaseRecord<'m, [u8], [u8]> {
+        let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
+        let (time, bytes) = (fetched_time(message).to_string(), message.payload_len().to_string());
+        let cut = message.payload_len() > LETTER_BYTES_MAX;
+        let headers = [
+            (REASON, letter.reason.as_str()),
+            (ERROR, letter.error.as_str()),
+            (SOURCE_TOPIC, self.client.topic.as_str()),
+            (SOURCE_PARTITION, partition.as_str()),
+            (SOURCE_OFFSET, offset.as_str()),
+            (SOURCE_TIME, time.as_str()),
+        ];
+        let headers = headers.into_iter().chain(cut.then_some((CUT_FROM_BYTES, bytes.as_str())));
+        let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(KafkaHeader { key, value: Some(value) })
+        });
+        let record = BaseRecord::to(&self.dead_letters).headers(headers);
+        let short = |bytes: &'m [u8]| &bytes[..bytes.len().min(LETTER_BYTES_MAX)];
+        let record = message.key().map(short).into_iter().fold(record, |record, key| record.key(key));
+        message.payload().map(short).into_iter().fold(record, |record, payload| record.payload(payload))
+    }
+}
