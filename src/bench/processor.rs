@@ -20,6 +20,8 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
 #[derive(Debug, Args)]
 pub struct ProcessorBench {
     #[command(flatten)]
@@ -27,7 +29,7 @@ pub struct ProcessorBench {
     #[command(flatten)]
     processor: ProcessorSettings,
     /// Records to fill the topic with, 387 bytes each
-    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
     records: u32,
     /// Services that the records are of
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -48,7 +50,10 @@ struct Report {
     keys: u32,
     workspaces: u32,
     partitions: i32,
+    /// From the first transaction on.
     records_per_s: f64,
+    /// Until then: to join the groups and begin.
+    startup_s: f64,
     limit_records_per_s: f64,
     cpu_s_per_million: f64,
     limit_cpu_s_per_million: f64,
@@ -61,6 +66,26 @@ struct Report {
     final_rows: u64,
     /// From the end of the drain until all of them are out; a partition counts as idle after 1 s of it.
     windows_final_s: f64,
+}
+
+/// What a run came to.
+struct Run {
+    /// With the start.
+    spent: Spent,
+    startup: Duration,
+    /// Counted in the first transaction.
+    first: u64,
+    closed: Closed,
+}
+
+impl Run {
+    /// Those of the first transaction are not counted, nor is the time until then; unless they are all.
+    fn records_per_s(&self, records: u64) -> f64 {
+        match records - self.first {
+            0 => count(records) / self.spent.elapsed.as_secs_f64(),
+            after => count(after) / self.spent.elapsed.saturating_sub(self.startup).as_secs_f64(),
+        }
+    }
 }
 
 /// The windows after the drain.
@@ -85,7 +110,7 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         directory: site.directory.clone(),
         registry: prometheus::Registry::new(),
     };
-    let (drained, closed) = processor(bench, components, move || fill.rows(first)).await?;
+    let run = processor(bench, components, move || fill.rows(first)).await?;
     let per_record = |bytes: u64| count(bytes) / count(records);
     Ok(Report {
         bench: "processor",
@@ -93,19 +118,20 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         keys: bench.keys,
         workspaces: bench.workspaces,
         partitions: site.log.topic_partitions,
-        records_per_s: count(records) / drained.elapsed.as_secs_f64(),
+        records_per_s: run.records_per_s(records),
+        startup_s: run.startup.as_secs_f64(),
         limit_records_per_s: count(records) / limit.elapsed.as_secs_f64(),
-        cpu_s_per_million: drained.cpu_s_per_million(records),
+        cpu_s_per_million: run.spent.cpu_s_per_million(records),
         limit_cpu_s_per_million: limit.cpu_s_per_million(records),
-        peak_rss_mb: drained.peak_rss_mb,
+        peak_rss_mb: run.spent.peak_rss_mb,
         limit_peak_rss_mb: limit.peak_rss_mb,
         bytes_in_per_record: bytes_in.map(per_record),
         bytes_out_per_record: site
             .log_bytes()
             .zip(bytes_in)
             .map(|(all, filled)| per_record(all.saturating_sub(filled))),
-        final_rows: closed.rows,
-        windows_final_s: closed.after.as_secs_f64(),
+        final_rows: run.closed.rows,
+        windows_final_s: run.closed.after.as_secs_f64(),
     })
 }
 
@@ -125,41 +151,51 @@ async fn processor(
     bench: &ProcessorBench,
     components: Components,
     rows: impl FnOnce() -> u64 + Send + 'static,
-) -> anyhow::Result<(Spent, Closed)> {
+) -> anyhow::Result<Run> {
     let (registry, log) = (components.registry.clone(), components.log.clone());
     let stop = CancellationToken::new();
-    let usage = Usage::start()?;
     let role = millrace_processor::run_windows(bench.processor.clone(), components, stop.clone());
     let watch = async {
-        let result = wait_for(bench, &registry, &log).await;
-        let spent = usage.spent();
-        let drained = Instant::now();
-        let closed = match result {
-            Ok(()) => wait_for_windows(&registry, drained, rows).await,
-            Err(error) => Err(error),
-        };
+        let run = follow(bench, &registry, &log, rows).await;
         stop.cancel();
-        Ok((spent?, closed?))
+        run
     };
-    let (ended, spent) = tokio::join!(role, watch);
+    let (ended, run) = tokio::join!(role, watch);
     ended.context("the processor ended")?;
-    spent
+    run
 }
 
-async fn wait_for(
+async fn follow(
     bench: &ProcessorBench,
     registry: &prometheus::Registry,
     log: &LogSettings,
-) -> anyhow::Result<()> {
+    rows: impl FnOnce() -> u64 + Send + 'static,
+) -> anyhow::Result<Run> {
+    let usage = Usage::start()?;
     let (records, workers) = (u64::from(bench.records), bench.processor.combine_workers);
+    let first = wait_for(registry, records, 1).await?;
+    let startup = usage.spent()?.elapsed;
+    wait_for(registry, records, records).await?;
+    let mut watch = Watch::new();
+    while !drain::windows_caught_up(log, workers).await? {
+        watch.look((), || "the windows don't come to the end of the partial states".to_owned())?;
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+    let (spent, drained) = (usage.spent()?, Instant::now());
+    let closed = wait_for_windows(registry, drained, rows).await?;
+    Ok(Run { spent, startup, first, closed })
+}
+
+/// Until so many records are counted; tells how many are.
+async fn wait_for(registry: &prometheus::Registry, records: u64, wanted: u64) -> anyhow::Result<u64> {
     let mut watch = Watch::new();
     loop {
         let counted = counter(registry, "millrace_combine_records_total", Some("counted"));
-        if counted == records && drain::windows_caught_up(log, workers).await? {
-            return Ok(());
+        if counted >= wanted {
+            return Ok(counted);
         }
         watch.look(counted, || format!("stuck at {counted} of {records} records"))?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
@@ -176,7 +212,7 @@ async fn wait_for_windows(
             return Ok(Closed { rows: emitted, after: drained.elapsed() });
         }
         watch.look(emitted, || format!("stuck at {emitted} of {rows} final rows"))?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
@@ -200,12 +236,13 @@ impl super::Report for Report {
             maybe(None, whole),
         ]);
         say(&format!(
-            "{} JSON records, {} keys, {} partitions, exactly-once transactions on; {:.0} % of the limit; all windows final \
-             {:.1} s later\n\n{table}",
+            "{} JSON records, {} keys, {} partitions, exactly-once transactions on; {:.0} % of the limit, after {:.1} s to \
+             start; all windows final {:.1} s later\n\n{table}",
             whole(f64::from(self.records)),
             whole(f64::from(self.keys)),
             self.partitions,
             100.0 * self.records_per_s / self.limit_records_per_s,
+            self.startup_s,
             self.windows_final_s,
         ));
     }

@@ -33,7 +33,7 @@ use std::{
 /// Who is not heard of for so long loses its partitions to others.
 const SESSION_TIMEOUT_MS: &str = "10000";
 /// How soon members see that the group is being shared out anew.
-const HEARTBEAT_INTERVAL_MS: &str = "500";
+const HEARTBEAT_INTERVAL_MS: &str = "200";
 /// Nobody reads past the open transaction of one that was killed: no longer than its session, then.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dead letter may be as large as the dead-letter topic allows.
