@@ -22,7 +22,7 @@ use std::{
 /// The most records in one transaction.
 const BATCH_RECORDS_MAX: usize = 5_000;
 /// The longest that a record waits for others.
-const LINGER: Duration = Duration::from_millis(50);
+const LINGER: Duration = Duration::from_millis(20);
 /// How long a worker without records may sleep.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long one step may take; a transaction has its own, shorter limit.
