@@ -25,8 +25,8 @@ use std::{
 
 /// Records that librdkafka may hold; the bytes in flight are used up long before.
 const QUEUE_RECORDS_MAX: &str = "1000000";
-/// So many delivery time-outs without an acknowledgement, and a new producer takes its place: librdkafka's idempotent
-/// one can stand still for ever after brokers were away.
+/// So many records that timed out, over as many delivery time-outs, without an acknowledgement, and a new producer takes its
+/// place: librdkafka's idempotent one can stand still for ever after brokers were away.
 const TIMEOUTS_MAX: u32 = 20;
 /// The ledger is told of the last records within what is left of the time for an end, but it has as much in any case.
 const TELLER_LIMIT_MIN: Duration = Duration::from_millis(500);
@@ -114,7 +114,7 @@ impl KafkaLog {
         let client = producer.client();
         let fatal = client.fatal_error().map(|(code, reason)| format!("{code}: {reason}"));
         let limit = self.delivery_timeout * TIMEOUTS_MAX;
-        let stuck = || client.context().fails_for(limit);
+        let stuck = || client.context().fails(TIMEOUTS_MAX, limit);
         fatal.or_else(|| stuck().then(|| format!("it has delivered nothing for {limit:?}")))
     }
 

@@ -15,7 +15,7 @@ use std::{
 use uuid::Uuid;
 
 const RECORDS: u32 = 500_000;
-/// As many as a transaction of combine takes.
+/// About as many as a transaction of combine has.
 const CHUNK: usize = 65_536;
 /// The size that the peers were measured with.
 const RECORD_BYTES: usize = 387;

@@ -11,7 +11,7 @@ use super::{
     stall::Watch,
     table::{Table, maybe, whole},
 };
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use millrace_log::LogSettings;
 use millrace_processor::{Components, Settings as ProcessorSettings};
@@ -191,6 +191,7 @@ async fn wait_for(registry: &prometheus::Registry, records: u64, wanted: u64) ->
     let mut watch = Watch::new();
     loop {
         let counted = counter(registry, "millrace_combine_records_total", Some("counted"));
+        ensure!(counted <= records, "{counted} records are counted of {records}");
         if counted >= wanted {
             return Ok(counted);
         }

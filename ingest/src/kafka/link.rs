@@ -20,28 +20,32 @@ use std::{
 /// One for each producer.
 pub struct Link {
     away: AtomicBool,
-    /// When the first record timed out since one was acknowledged. Only of interest while it is away.
-    failing_since: Mutex<Option<Instant>>,
+    /// The time-outs since a record was acknowledged: how many, and when the first was. Only of interest while it is away.
+    failing: Mutex<Option<(u32, Instant)>>,
     accepted: Arc<Accepted>,
 }
 
 impl Link {
     pub fn new(accepted: Arc<Accepted>) -> Self {
-        Self { away: AtomicBool::new(false), failing_since: Mutex::default(), accepted }
+        Self { away: AtomicBool::new(false), failing: Mutex::default(), accepted }
     }
 
     pub fn is_reachable(&self) -> bool {
         !self.away.load(Ordering::Relaxed)
     }
 
-    /// Whether records have failed for so long, and none was acknowledged.
-    pub fn fails_for(&self, limit: Duration) -> bool {
-        let since = || *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.is_reachable() && since().is_some_and(|since| since.elapsed() >= limit)
+    /// Whether so many records have failed, over so long, and none was acknowledged.
+    pub fn fails(&self, times: u32, long: Duration) -> bool {
+        let failing = || *self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_reachable()
+            && failing().is_some_and(|(count, since)| count >= times && since.elapsed() >= long)
     }
 
     fn timed_out(&self) {
-        self.failing_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, since) = failing.unwrap_or((0, Instant::now()));
+        *failing = Some((count.saturating_add(1), since));
+        drop(failing);
         self.lost("a record was not acknowledged in time");
     }
 
@@ -57,7 +61,7 @@ impl Link {
 
     fn found(&self) {
         if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-            *self.failing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::info!("Kafka acknowledges records again");
         }
     }

@@ -217,6 +217,9 @@ impl Client {
     }
 
     fn commit(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
+        if self.consumer.assignment_lost() {
+            return Err(StageError::Overtaken);
+        }
         if offsets.count() > 0 {
             let generation = self.consumer.context().generation().ok_or(StageError::Overtaken)?;
             self.producer

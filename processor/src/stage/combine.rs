@@ -140,18 +140,16 @@ impl<'a> Worker<'a> {
             let left = deadline.saturating_duration_since(Instant::now());
             let gathered = open.records + block.len();
             let over = left.is_zero() || gathered >= records_max || bytes >= CHUNK_BYTES_MAX;
-            let over = over || self.client.news().is_some();
+            let over = over || self.client.news().is_some() || self.components.shutdown.is_cancelled();
             if over || block.len() >= BLOCK_RECORDS {
                 self.judge(&mut open, std::mem::take(&mut block))?;
             }
             if over {
                 return Ok(open);
             }
-            let first = gathered == 0;
-            // For the first it must not wait until there are more.
-            let count = if first { 1 } else { BATCH_RECORDS.min(records_max - gathered) };
-            bytes += self.take(count, left, &mut block)?;
-            if first && !block.is_empty() {
+            let count = BATCH_RECORDS.min(records_max - gathered);
+            bytes += self.take(count, left.min(POLL_WAIT), &mut block)?;
+            if gathered == 0 && !block.is_empty() {
                 deadline = Instant::now() + interval;
             }
         }

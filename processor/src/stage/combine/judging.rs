@@ -51,6 +51,9 @@ impl<'a> Worker<'a> {
                 self.look_ahead(&records[index..records.len().min(index + LOOK_AHEAD)]);
             }
             let Some(source) = self.sources.get_mut(&record.partition) else { continue };
+            if record.offset < source.next.get() {
+                return Err(StageError::Overtaken);
+            }
             if let Some(low) = lows.get(&record.partition) {
                 source.skips_to(record, *low);
             }
