@@ -12,8 +12,12 @@ use millrace_log::LogSettings;
 use millrace_tenancy::Directory;
 use prometheus::Registry;
 use sqlx::PgPool;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// What the other stages have for their end after an error of one.
+const OTHERS_LIMIT: Duration = Duration::from_secs(7);
 
 /// What the role works with.
 #[derive(Clone)]
@@ -87,18 +91,24 @@ async fn start(
     Ok(stages)
 }
 
-/// Waits for all stages; the first that ends stops the others.
+/// Waits for all stages; the first that ends stops the others. After an error they have only so long: a client that was
+/// put out by the brokers may never come to its end.
 async fn finish(mut stages: Stages, stop: &CancellationToken) -> Result<(), Error> {
-    let mut result = Ok(());
     while let Some(ended) = stages.join_next().await {
         let ended =
             ended.unwrap_or(Err(Error::Stage { stage: "a stage", source: Box::new(StageError::Panicked) }));
-        if ended.is_err() && result.is_ok() {
-            result = ended;
-        }
         stop.cancel();
+        if let Err(error) = ended {
+            let others = async { while stages.join_next().await.is_some() {} };
+            if tokio::time::timeout(OTHERS_LIMIT, others).await.is_err() {
+                tracing::warn!(
+                    "stages that did not end in time are cut off; the next start goes on from the log"
+                );
+            }
+            return Err(error);
+        }
     }
-    result
+    Ok(())
 }
 
 fn start_combine(

@@ -19,6 +19,7 @@ mod simulation;
 pub mod windows;
 
 use crate::{plan::PlanError, sink::outage::Chain};
+use millrace_log::NextOffset;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,11 @@ pub enum StageError {
     Fenced(String),
     #[error("others may have gone on with its partitions")]
     Overtaken,
+    #[error(
+        "offset {offset} of partition {partition} came where {next} was to come: it is read again from what is committed; \
+         if this goes on, the topic was made anew, and the group's offsets must be deleted"
+    )]
+    WentBack { partition: i32, offset: i64, next: NextOffset },
     #[error("a partition has had no owner for too long: the group shares out anew")]
     Ownerless,
     #[error("{what} of partition {partition} of {topic} can't be told: a transaction with it may be open")]
@@ -101,6 +107,7 @@ impl StageError {
             | Self::Topic(_)
             | Self::Directory(_)
             | Self::Overtaken
+            | Self::WentBack { .. }
             | Self::Ownerless
             | Self::Unsettled { .. }
             | Self::Stopped

@@ -48,7 +48,7 @@ async fn of_the_processor() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_the_edge() -> Result<()> {
     let sizes = ["--connections", "1,4", "--batches", "20", "--batch-connections", "2", "--rate", "100"];
-    let times = ["--seconds", "1", "--warm-up-seconds", "0", "--keys", "3"];
+    let times = ["--seconds", "2", "--warm-up-seconds", "1", "--keys", "3"];
     let report = bench("ingest", &[&sizes[..], &times[..]].concat()).await?;
     positive(&report, &["records_per_s", "limit_records_per_s", "cpu_s_per_million", "peak_rss_mb"])?;
     let runs = report["runs"].as_array().context("there are runs")?;

@@ -52,7 +52,8 @@ impl<'a> Worker<'a> {
             }
             let Some(source) = self.sources.get_mut(&record.partition) else { continue };
             if record.offset < source.next.get() {
-                return Err(StageError::Overtaken);
+                let Record { partition, offset, .. } = *record;
+                return Err(StageError::WentBack { partition, offset, next: source.next });
             }
             if let Some(low) = lows.get(&record.partition) {
                 source.skips_to(record, *low);
