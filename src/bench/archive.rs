@@ -172,7 +172,7 @@ impl super::Report for Report {
             [self.writer_records_per_s, self.writer_cpu_s_per_million],
             [none.clone(), none, out],
         );
-        let log = maybe(self.log_bytes_per_record, |bytes| {
+        let log = self.log_bytes_per_record.map_or_else(String::new, |bytes| {
             format!("; {bytes:.1} bytes a record in the log's files")
         });
         say(&format!(
