@@ -172,9 +172,9 @@ impl super::Report for Report {
             [self.writer_records_per_s, self.writer_cpu_s_per_million],
             [none.clone(), none, out],
         );
-        let log = self.log_bytes_per_record.map_or_else(String::new, |bytes| {
-            format!("; {bytes:.1} bytes a record in the log's files")
-        });
+        let log = self
+            .log_bytes_per_record
+            .map_or_else(String::new, |bytes| format!("; {bytes:.1} bytes a record in the log's files"));
         say(&format!(
             "{} records, {} services, {} partitions, {} files{log}\n\n{table}",
             whole(self.records.into()),
