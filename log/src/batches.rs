@@ -239,6 +239,15 @@ mod tests {
 
     type Seen = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
 
+    /// With the topic, and a producer.
+    fn cluster(partitions: i32) -> (MockCluster<'static, DefaultProducerContext>, BaseProducer) {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic(TOPIC, partitions, 1).expect("a topic");
+        let mut config = ClientConfig::new();
+        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create();
+        (cluster, producer.expect("a producer"))
+    }
+
     fn consumer(brokers: &str) -> BaseConsumer {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers).set("group.id", "test").set("enable.partition.eof", "true");
@@ -315,11 +324,7 @@ mod tests {
 
     #[test]
     fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_more() {
-        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).expect("a mock cluster");
-        cluster.create_topic(TOPIC, 2, 1).expect("a topic");
-        let brokers = cluster.bootstrap_servers();
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
+        let (cluster, producer) = cluster(2);
         for number in 0..20_u8 {
             let headers = OwnedHeaders::new().insert(Header { key: "edge", value: Some("one") });
             let key = [number];
@@ -329,7 +334,7 @@ mod tests {
             producer.send(record).map_err(|(error, _)| error).expect("it is sent");
         }
         producer.flush(PATIENCE).expect("they are there");
-        let consumer = consumer(&brokers);
+        let consumer = consumer(&cluster.bootstrap_servers());
         let mut batches = Batches::new(&consumer);
         batches.add(TOPIC, 0).expect("a queue");
         batches.add(TOPIC, 1).expect("a queue");
@@ -373,17 +378,9 @@ mod tests {
 
     #[test]
     fn who_fails_is_given_no_more() {
-        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).expect("a mock cluster");
-        cluster.create_topic(TOPIC, 1, 1).expect("a topic");
-        let brokers = cluster.bootstrap_servers();
-        let producer: BaseProducer =
-            ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
-        for _ in 0..5 {
-            let record = BaseRecord::<[u8], [u8]>::to(TOPIC).payload(b"{}".as_slice());
-            producer.send(record).map_err(|(error, _)| error).expect("it is sent");
-        }
-        producer.flush(PATIENCE).expect("they are there");
-        let consumer = consumer(&brokers);
+        let (cluster, producer) = cluster(1);
+        (0..5).for_each(|number| send(&producer, &[number]));
+        let consumer = consumer(&cluster.bootstrap_servers());
         let mut batches = Batches::new(&consumer);
         batches.add(TOPIC, 0).expect("a queue");
         assign(&consumer, &[0]);

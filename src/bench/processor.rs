@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
+const COUNTED: (&str, &str) = ("millrace_combine_records_total", "counted");
+const FINAL_ROWS: (&str, &str) = ("millrace_windows_rows_total", "final");
 
 #[derive(Debug, Args)]
 pub struct ProcessorBench {
@@ -173,46 +175,34 @@ async fn follow(
 ) -> anyhow::Result<Run> {
     let usage = Usage::start()?;
     let (records, workers) = (u64::from(bench.records), bench.processor.combine_workers);
-    let first = wait_for(registry, records, 1).await?;
+    let first = wait_for(registry, COUNTED, 1).await?;
     let startup = usage.spent()?.elapsed;
-    wait_for(registry, records, records).await?;
+    let counted = wait_for(registry, COUNTED, records).await?;
+    ensure!(counted == records, "{counted} records are counted of {records}");
     let mut watch = Watch::new();
     while !drain::windows_caught_up(log, workers).await? {
         watch.look((), || "the windows don't come to the end of the partial states".to_owned())?;
         tokio::time::sleep(POLL_EVERY).await;
     }
     let (spent, drained) = (usage.spent()?, Instant::now());
-    let closed = wait_for_windows(registry, drained, rows).await?;
-    Ok(Run { spent, startup, first, closed })
-}
-
-/// Until so many records are counted; tells how many are.
-async fn wait_for(registry: &prometheus::Registry, records: u64, wanted: u64) -> anyhow::Result<u64> {
-    let mut watch = Watch::new();
-    loop {
-        let counted = counter(registry, "millrace_combine_records_total", Some("counted"));
-        ensure!(counted <= records, "{counted} records are counted of {records}");
-        if counted >= wanted {
-            return Ok(counted);
-        }
-        watch.look(counted, || format!("stuck at {counted} of {records} records"))?;
-        tokio::time::sleep(POLL_EVERY).await;
-    }
-}
-
-async fn wait_for_windows(
-    registry: &prometheus::Registry,
-    drained: Instant,
-    rows: impl FnOnce() -> u64 + Send + 'static,
-) -> anyhow::Result<Closed> {
     let rows = tokio::task::spawn_blocking(rows).await?;
+    let rows = wait_for(registry, FINAL_ROWS, rows).await?;
+    Ok(Run { spent, startup, first, closed: Closed { rows, after: drained.elapsed() } })
+}
+
+/// Until a counter, of this name and label, has come so far; where it is then.
+async fn wait_for(
+    registry: &prometheus::Registry,
+    (name, label): (&str, &str),
+    wanted: u64,
+) -> anyhow::Result<u64> {
     let mut watch = Watch::new();
     loop {
-        let emitted = counter(registry, "millrace_windows_rows_total", Some("final"));
-        if emitted >= rows {
-            return Ok(Closed { rows: emitted, after: drained.elapsed() });
+        let now = counter(registry, name, Some(label));
+        if now >= wanted {
+            return Ok(now);
         }
-        watch.look(emitted, || format!("stuck at {emitted} of {rows} final rows"))?;
+        watch.look(now, || format!("stuck at {now} of {wanted}: {name}, {label}"))?;
         tokio::time::sleep(POLL_EVERY).await;
     }
 }

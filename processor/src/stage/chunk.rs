@@ -8,7 +8,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, FieldError, WorkspaceId, dead_letter::Reason, partial::Progress};
+use millrace_schemas::{EventTime, FieldError, WorkspaceId, partial::Progress};
 
 /// A raw record as it was read, parsed.
 pub(crate) struct Record {
@@ -38,20 +38,18 @@ impl Record {
     }
 }
 
-/// A record that goes to the dead-letter topic: `index` is its place in the chunk.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct DeadLetter {
-    pub index: usize,
-    pub reason: Reason,
-    pub error: String,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub counted: u64,
     pub running: u64,
     pub duplicate: u64,
     pub dead_letter: u64,
+}
+
+impl Counts {
+    pub(super) fn records(self) -> u64 {
+        self.counted + self.running + self.duplicate + self.dead_letter
+    }
 }
 
 /// One raw partition as this worker knows it.

@@ -138,9 +138,12 @@ impl<'a> Worker<'a> {
         loop {
             self.poll_group(Duration::ZERO)?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let gathered = open.records + block.len();
-            let over = left.is_zero() || gathered >= records_max || bytes >= CHUNK_BYTES_MAX;
-            let over = over || self.client.news().is_some() || self.components.shutdown.is_cancelled();
+            let gathered = block.len() + usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
+            let over = left.is_zero()
+                || gathered >= records_max
+                || bytes >= CHUNK_BYTES_MAX
+                || self.client.news().is_some()
+                || self.components.shutdown.is_cancelled();
             if over || block.len() >= BLOCK_RECORDS {
                 self.judge(&mut open, std::mem::take(&mut block))?;
             }

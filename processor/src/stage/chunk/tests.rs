@@ -1,5 +1,6 @@
 use super::*;
 use crate::settings::AdmissionSettings;
+use millrace_schemas::dead_letter::Reason;
 use std::time::Duration;
 
 const IDLE_AFTER: Duration = Duration::from_secs(1);

@@ -1,9 +1,11 @@
 //! From verdicts to a transaction.
 
-use super::{LETTER_BYTES_MAX, Worker, encoding, fetched_time, judging::Open};
-use crate::stage::{StageError, chunk::DeadLetter, frame};
+use super::{
+    LETTER_BYTES_MAX, Worker, encoding, fetched_time,
+    judging::{DeadLetter, Open},
+};
+use crate::stage::{StageError, frame};
 use arrow::array::RecordBatch;
-use millrace_log::Fetched;
 use millrace_schemas::{
     EventTime,
     dead_letter::{
@@ -42,7 +44,7 @@ impl Worker<'_> {
         let aggregated = began.elapsed();
         self.write(&open, &header, states.as_ref())?;
         tracing::debug!(
-            records = open.records,
+            records = open.counts.records(),
             judged_ms = (began - open.began).as_millis(),
             aggregated_ms = aggregated.as_millis(),
             committed_ms = (began.elapsed() - aggregated).as_millis(),
@@ -82,16 +84,13 @@ impl Worker<'_> {
         let partials = frames.iter().map(|(partition, frame)| {
             BaseRecord::to(&self.partials).partition(*partition).payload(frame.as_slice())
         });
-        let letters = open.dead.iter().map(|letter| self.dead_letter(letter, &open.letters[letter.index]));
+        let letters = open.dead.iter().map(|letter| self.dead_letter(letter));
         let told = entries.iter().map(|(partition, entry)| self.ledger.record(*partition, entry));
         self.client.transact(partials.chain(letters).chain(told), &offsets)
     }
 
-    fn dead_letter<'m>(
-        &'m self,
-        letter: &'m DeadLetter,
-        message: &'m Fetched<'_>,
-    ) -> BaseRecord<'m, [u8], [u8]> {
+    fn dead_letter<'m>(&'m self, letter: &'m DeadLetter<'_>) -> BaseRecord<'m, [u8], [u8]> {
+        let message = &letter.message;
         let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
         let (time, bytes) = (fetched_time(message).to_string(), message.payload_len().to_string());
         let cut = message.payload_len() > LETTER_BYTES_MAX;

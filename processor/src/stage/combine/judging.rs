@@ -9,12 +9,12 @@ use crate::{
     plan::Raw,
     stage::{
         StageError,
-        chunk::{Counts, DeadLetter, Record},
+        chunk::{Counts, Record},
         jumps::lows_after_jumps,
     },
 };
 use millrace_log::Fetched;
-use millrace_schemas::EventTime;
+use millrace_schemas::{EventTime, dead_letter::Reason};
 use std::{ffi::CStr, time::Instant};
 
 /// Records that the duplicate memory is asked for at once: a core waits for some lines of memory as long as for one.
@@ -23,13 +23,17 @@ const LOOK_AHEAD: usize = 16;
 /// What was judged since the last transaction.
 pub(super) struct Open<'a> {
     pub began: Instant,
-    pub records: usize,
     pub raw: Raw,
     pub counts: Counts,
-    /// With the place of their messages in `letters`.
-    pub dead: Vec<DeadLetter>,
-    pub letters: Vec<Fetched<'a>>,
+    pub dead: Vec<DeadLetter<'a>>,
     pub oldest_arrival: Option<EventTime>,
+}
+
+/// A message that goes to the dead-letter topic.
+pub(super) struct DeadLetter<'a> {
+    pub message: Fetched<'a>,
+    pub reason: Reason,
+    pub error: String,
 }
 
 impl<'a> Worker<'a> {
@@ -109,17 +113,14 @@ impl<'a> Open<'a> {
     pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
-            records: 0,
             raw: Raw::default(),
             counts: Counts::default(),
             dead: Vec::new(),
-            letters: Vec::new(),
             oldest_arrival: None,
         }
     }
 
     fn add(&mut self, message: Fetched<'a>, record: &Record, verdict: Verdict) {
-        self.records += 1;
         let oldest = self.oldest_arrival.map_or(record.append_time, |oldest| oldest.min(record.append_time));
         self.oldest_arrival = Some(oldest);
         match verdict {
@@ -128,8 +129,7 @@ impl<'a> Open<'a> {
             Verdict::Duplicate => self.counts.duplicate += 1,
             Verdict::DeadLetter { reason, error } => {
                 self.counts.dead_letter += 1;
-                self.dead.push(DeadLetter { index: self.letters.len(), reason, error });
-                self.letters.push(message);
+                self.dead.push(DeadLetter { message, reason, error });
             }
         }
     }

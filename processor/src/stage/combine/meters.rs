@@ -1,6 +1,7 @@
 //! What Prometheus sees of combine.
 
-use crate::stage::chunk::{Counts, DeadLetter};
+use super::judging::DeadLetter;
+use crate::stage::chunk::Counts;
 use millrace_schemas::dead_letter::Reason;
 use prometheus::{Error, IntCounter, IntCounterVec, Opts, Registry};
 
@@ -42,7 +43,7 @@ impl Meters {
         Ok(Self { records, dead_letters, transactions })
     }
 
-    pub(in crate::stage) fn add(&self, counts: Counts, dead: &[DeadLetter]) {
+    pub(super) fn add(&self, counts: Counts, dead: &[DeadLetter<'_>]) {
         self.transactions.inc();
         for (verdict, count) in [
             ("counted", counts.counted),

@@ -103,7 +103,7 @@ impl Producer {
         }
         // One that is stuck, as librdkafka's can be after brokers were away, does not say so.
         self.failed_in_a_row = if unsent.is_empty() { 0 } else { self.failed_in_a_row + 1 };
-        let is_stuck = self.failed_in_a_row % STUCK_AFTER == STUCK_AFTER - 1;
+        let is_stuck = self.failed_in_a_row > 0 && self.failed_in_a_row.is_multiple_of(STUCK_AFTER);
         if is_stuck || self.client.client().fatal_error().is_some() {
             self.client = self.config.create().context("create a producer anew")?;
         }
