@@ -5,16 +5,20 @@ use super::{Api, PATIENCE, until};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs::{self, File},
+    io,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
 /// Lines of a process's standard error that a failing test shows.
 const LOG_LINES_SHOWN: usize = 60;
+/// The longest that a process may take to stop.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
@@ -26,6 +30,8 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Sends it. After `Stop` no thread of the process runs any more: the kernel says that the signal was sent before
+    /// the last thread has seen it, and until then a broker can still acknowledge a record.
     pub fn send(self, pid: u32) -> Result<()> {
         let name = match self {
             Self::Terminate => "TERM",
@@ -37,8 +43,39 @@ impl Signal {
         let status =
             Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;
         ensure!(status.success(), "kill -{name} {pid}: {status}");
+        if matches!(self, Self::Stop) {
+            let deadline = Instant::now() + STOPS_WITHIN;
+            while !has_stopped(pid)? {
+                ensure!(Instant::now() < deadline, "process {pid} still runs {STOPS_WITHIN:?} after SIGSTOP");
+                thread::yield_now();
+            }
+        }
         Ok(())
     }
+}
+
+/// Whether each thread is stopped, or has ended.
+fn has_stopped(pid: u32) -> Result<bool> {
+    let threads = format!("/proc/{pid}/task");
+    for thread in fs::read_dir(&threads).with_context(|| threads.clone())? {
+        let stat = match fs::read_to_string(thread?.path().join("stat")) {
+            Ok(stat) => stat,
+            Err(error) if has_ended(&error) => continue,
+            Err(error) => return Err(error).context(threads),
+        };
+        // `PID (NAME) STATE …`; the name may hold parentheses.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).context("its state")?;
+        if !matches!(state, 'T' | 't' | 'Z' | 'X') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The thread ended between the listing and the reading (ENOENT), or while it was read (ESRCH).
+fn has_ended(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
 }
 
 /// One running role.
