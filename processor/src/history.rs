@@ -4,7 +4,10 @@ pub(crate) mod ends;
 pub(crate) mod judged;
 pub(crate) mod told;
 
-use crate::{settings::AdmissionSettings, stage::StageError};
+use crate::{
+    settings::AdmissionSettings,
+    stage::{StageError, past::Past},
+};
 use millrace_log::LogSettings;
 use millrace_tenancy::Directory;
 use tokio::runtime::Handle;
@@ -21,11 +24,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A group of rebuilds and audits is never joined: partitions are assigned by hand.
-    fn consumer(&self) -> Result<rdkafka::consumer::BaseConsumer<crate::stage::range::Quiet>, StageError> {
-        self.log
-            .consumer("rebuild")
-            .create_with_context(crate::stage::range::Quiet)
-            .map_err(StageError::kafka("making a consumer"))
+    pub(crate) fn past(&self) -> Result<Past, StageError> {
+        Past::connect(&self.log)
     }
 }

@@ -10,8 +10,8 @@ mod entries;
 mod frame;
 pub mod group;
 pub(crate) mod jumps;
+pub(crate) mod past;
 pub(crate) mod positions;
-pub(crate) mod range;
 mod restorer;
 pub(crate) mod settled;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::{
     stage::{
         StageError, combine,
         jumps::lows_after_jumps,
+        past::{Past, Patience},
         positions::{Positions, SOON},
         settled::{Stretch, dead_letters},
     },
@@ -225,12 +226,21 @@ impl Archive {
     }
 
     /// Asked first how far combine is, so that none of its letters up to there is missing.
-    fn judged(&self, topic: &str, stretch: Stretch) -> Result<Judged, StageError> {
+    fn judged(&self, clients: &mut Option<Clients>, stretch: Stretch) -> Result<Judged, StageError> {
         if stretch.from >= stretch.to {
             return Ok(Judged::default());
         }
-        let (to, _) = Positions::connect(&self.log, combine::GROUP, topic)?.committed(stretch.partition)?;
-        Ok(Judged { to, dead: dead_letters(&self.log, stretch, SOON, self.blocking.shutdown())? })
+        let topics = self.log.topics();
+        let Clients { combine, past } = match clients {
+            Some(clients) => clients,
+            None => clients.insert(Clients {
+                combine: Positions::connect(&self.log, combine::GROUP, &topics.metrics)?,
+                past: Past::connect(&self.log)?,
+            }),
+        };
+        let (to, _) = combine.committed(stretch.partition)?;
+        let patience = Patience { limit: SOON, shutdown: self.blocking.shutdown() };
+        Ok(Judged { to, dead: dead_letters(past, &topics, stretch, patience)? })
     }
 
     fn look_up(&self, member: &Member, partitions: &[i32]) -> Result<Vec<Found>, Failure<Error>> {
@@ -266,6 +276,12 @@ impl Archive {
     }
 }
 
+/// What tells how combine has judged, for as long as it is asked.
+struct Clients {
+    combine: Positions,
+    past: Past,
+}
+
 fn failure(error: Error) -> Failure<Error> {
     match error.reaction() {
         Reaction::Retry => Failure::Retry(error),
@@ -284,14 +300,14 @@ impl Worker for Archive {
         partitions: &[i32],
     ) -> Result<Vec<(i32, NextOffset)>, Failure<Error>> {
         let found = self.look_up(member, partitions)?;
-        let mut parked = std::mem::take(&mut self.state.parked);
+        let (mut parked, mut clients) = (std::mem::take(&mut self.state.parked), None);
         for Found { partition, next, attempted, low, untold } in found {
             let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
             let state = match kept {
                 Some(kept) => kept.taken_back(attempted),
                 None => {
                     let from = Admission::restore_from(next, &self.admission);
-                    let judged = self.judged(member.topic(), Stretch { partition, from, to: next });
+                    let judged = self.judged(&mut clients, Stretch { partition, from, to: next });
                     let judged = judged.map_err(|error| failure(Error::DeadLetters(Box::new(error))))?;
                     let mut new = Partition::archived_to(next, attempted, &self.admission, judged);
                     new.chunk.begins_at(low);

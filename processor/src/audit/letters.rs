@@ -3,11 +3,7 @@
 use super::finding::{Check, Findings};
 use crate::{
     history::History,
-    stage::{
-        StageError,
-        range::{Range, scan},
-        settled::text,
-    },
+    stage::{StageError, past::Range, settled::text},
 };
 use hashbrown::HashMap;
 use millrace_schemas::{
@@ -35,12 +31,12 @@ pub(super) struct Letters {
 
 impl Letters {
     pub(super) fn read(history: &History, findings: &mut Findings) -> Result<Self, StageError> {
-        let mut letters = Self::default();
+        let (mut letters, mut past) = (Self::default(), history.past()?);
         let topics = history.log.topics();
         for (partition, bounds) in (0..).zip(history.bounds(&topics.dead_letters)?) {
             let range = Range { topic: &topics.dead_letters, partition, from: bounds.low, to: bounds.end };
             let mut first = (bounds.low.get() > 0).then_some(EventTime(i64::MAX));
-            scan::<StageError>(&history.log, range, &history.shutdown, |message| {
+            past.scan::<StageError>(range, &history.shutdown, |message| {
                 let time = EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0));
                 first = first.map(|first| first.min(time));
                 letters.add(&topics.metrics, message, findings);

@@ -16,7 +16,7 @@ use crate::{
     stage::{
         chunk::Record,
         combine::{is_from_edge, read_record},
-        range::{Range, scan},
+        past::Range,
     },
 };
 use millrace_log::NextOffset;
@@ -53,7 +53,7 @@ impl Walk<'_> {
         let range = Range { topic: &topic, partition: self.partition, from: self.start.read, to: self.to };
         let mut batch: Vec<Record> = Vec::new();
         let history = self.history;
-        scan::<Error>(&history.log, range, &history.shutdown, |message| {
+        history.past()?.scan::<Error>(range, &history.shutdown, |message| {
             batch.push(Record { from_edge: is_from_edge(message), ..read_record(message) });
             if batch.len() < JUDGED_AT_ONCE {
                 return Ok(());

@@ -7,8 +7,8 @@ use crate::{
         StageError,
         chunk::Record,
         combine::read_record,
+        past::{Patience, Range},
         positions::IN_THE_END,
-        range::{Range, scan},
         settled::{Stretch, dead_letters},
     },
 };
@@ -58,7 +58,9 @@ impl History {
         let Stretch { partition, from, to } = stretch;
         let restored_from = Admission::restore_from(from, &self.admission);
         let before = Stretch { partition, from: restored_from, to: from };
-        let dead = dead_letters(&self.log, before, IN_THE_END, &self.shutdown)?;
+        let (topics, mut past) = (self.log.topics(), self.past()?);
+        let patience = Patience { limit: IN_THE_END, shutdown: &self.shutdown };
+        let dead = dead_letters(&mut past, &topics, before, patience)?;
         let mut admission = Admission::new(&self.admission);
         let mut judge = |batch: &mut Vec<Record>| {
             known.learn(self, &*batch)?;
@@ -72,9 +74,9 @@ impl History {
             }
             Ok::<(), E>(())
         };
-        let (topic, mut batch) = (self.log.topics().metrics, Vec::new());
-        let range = Range { topic: &topic, partition, from: restored_from, to };
-        scan(&self.log, range, &self.shutdown, |message| {
+        let mut batch = Vec::new();
+        let range = Range { topic: &topics.metrics, partition, from: restored_from, to };
+        past.scan(range, &self.shutdown, |message| {
             if message_is(&dead, message) {
                 return Ok(());
             }
@@ -93,7 +95,8 @@ impl History {
         let Stretch { partition, from, to } = stretch;
         let topic = self.log.topics().metrics;
         let mut next = from;
-        scan(&self.log, Range { topic: &topic, partition, from, to }, &self.shutdown, |message| {
+        let range = Range { topic: &topic, partition, from, to };
+        self.past()?.scan(range, &self.shutdown, |message| {
             let record = read_record(message);
             next = NextOffset::after(record.offset);
             take(record)

@@ -2,10 +2,7 @@
 //! whether all records before given offsets are in rows. [`Told`] is pure.
 
 use super::History;
-use crate::stage::{
-    StageError,
-    range::{Range, scan},
-};
+use crate::stage::{StageError, past::Range};
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, progress::Progress};
 use rdkafka::Message as _;
@@ -24,11 +21,11 @@ pub(crate) struct Told(pub BTreeMap<i32, Progress>);
 impl History {
     pub(crate) fn told(&self) -> Result<Told, StageError> {
         let topic = self.log.topics().progress;
-        let mut told = Told::default();
+        let (mut told, mut past) = (Told::default(), self.past()?);
         for (partition, bounds) in (0..).zip(self.bounds(&topic)?) {
             let from = bounds.low.max(NextOffset::exclusive(bounds.end.get() - READ_BACK));
             let range = Range { topic: &topic, partition, from, to: bounds.end };
-            scan::<StageError>(&self.log, range, &self.shutdown, |message| {
+            past.scan::<StageError>(range, &self.shutdown, |message| {
                 // What is no progress is somebody else's garbage.
                 if let Ok(progress) = Progress::read(message.payload().unwrap_or_default()) {
                     told.0.insert(progress.partition, progress);

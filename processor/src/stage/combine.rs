@@ -15,7 +15,8 @@ use super::{
     entries::Ledger,
     frame::{self, Router},
     group::Place,
-    restorer::Restorer,
+    past::Past,
+    restorer::{BUSY_WAIT, Restorer},
 };
 use crate::{
     plan::Plan,
@@ -34,7 +35,7 @@ use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
     collections::BTreeMap,
     ffi::CString,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -42,14 +43,16 @@ use tokio_util::sync::CancellationToken;
 
 /// The workers' group.
 pub(crate) const GROUP: &str = "combine";
-/// A chunk ends when its payloads have this many bytes.
-const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A chunk ends when the messages of its dead letters have this many bytes: they are held until they are written.
+const DEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Taken from the client at once, between looks at the clock and the group.
 const BATCH_RECORDS: usize = 1_024;
 /// Read and judged together: they should still be in the cache when they are looked at again.
 const BLOCK_RECORDS: usize = 4_096;
+/// Fewer, where they are large.
+const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -120,7 +123,6 @@ impl<'a> Worker<'a> {
     fn work(&mut self) -> Result<(), StageError> {
         while !self.components.shutdown.is_cancelled() {
             self.follow_assignment()?;
-            self.begin_restored()?;
             let open = self.gather()?;
             self.commit(open)?;
             self.client.watch()?;
@@ -136,22 +138,25 @@ impl<'a> Worker<'a> {
         let (mut open, mut block, mut bytes) = (Open::new(), Vec::new(), 0);
         let mut deadline = Instant::now() + POLL_WAIT;
         loop {
+            self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
             let left = deadline.saturating_duration_since(Instant::now());
             let gathered = block.len() + usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
             let over = left.is_zero()
                 || gathered >= records_max
-                || bytes >= CHUNK_BYTES_MAX
+                || open.dead_bytes >= DEAD_BYTES_MAX
                 || self.client.news().is_some()
                 || self.components.shutdown.is_cancelled();
-            if over || block.len() >= BLOCK_RECORDS {
+            if over || block.len() >= BLOCK_RECORDS || bytes >= BLOCK_BYTES {
                 self.judge(&mut open, std::mem::take(&mut block))?;
+                bytes = 0;
             }
             if over {
                 return Ok(open);
             }
             let count = BATCH_RECORDS.min(records_max - gathered);
-            bytes += self.take(count, left.min(POLL_WAIT), &mut block)?;
+            let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
+            bytes += self.take(count, left.min(wait), &mut block)?;
             if gathered == 0 && !block.is_empty() {
                 deadline = Instant::now() + interval;
             }
@@ -194,7 +199,10 @@ impl<'a> Worker<'a> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
                 self.client.take_on(&partitions)?;
-                partitions.iter().for_each(|partition| self.restore(*partition));
+                if !partitions.is_empty() {
+                    let past = Arc::new(Mutex::new(Past::connect(&self.components.log)?));
+                    partitions.iter().for_each(|partition| self.restore(*partition, &past));
+                }
                 Ok(partitions)
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -207,13 +215,14 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn restore(&mut self, partition: i32) {
+    fn restore(&mut self, partition: i32, past: &Arc<Mutex<Past>>) {
         let restoring = Restoring {
             components: self.components.clone(),
             admission: self.settings.admission.clone(),
             topic: self.client.topic.clone(),
             partition,
             positions: Arc::clone(&self.client.positions),
+            past: Arc::clone(past),
             known: self.known.clone(),
         };
         self.restorer.add(partition, Box::new(move |stop| restoring.run(&stop)));

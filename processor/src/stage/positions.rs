@@ -1,28 +1,19 @@
-//! Where a group is and where partitions end, asked beside its members: the brokers answer neither while a transaction
-//! with it is open, which that of a dead member may be for some seconds.
+//! Where a group is, asked beside its members: the brokers do not answer while a transaction with it is open, which that of
+//! a dead member may be for some seconds.
 
-use super::{
-    REQUEST_TIMEOUT, StageError,
-    client::ask_committed,
-    range::{Quiet, trouble},
-};
+use super::{REQUEST_TIMEOUT, StageError, client::ask_committed, past::Quiet};
 use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::RDKafkaErrorCode,
 };
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
 /// Transactions of members that live end sooner.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
 /// By then the brokers have ended that of a dead one, too.
 pub(crate) const IN_THE_END: Duration = Duration::from_secs(30);
-const STEP: Duration = Duration::from_millis(50);
 
 /// The offsets of one group and topic.
 pub(crate) struct Positions {
@@ -71,49 +62,6 @@ fn is_unsettled(error: &StageError) -> bool {
     let StageError::Kafka { source, .. } = error else { return false };
     let code = source.rdkafka_error_code();
     matches!(code, Some(OperationTimedOut | RequestTimedOut | UnstableOffsetCommit))
-}
-
-/// Where partitions end for those who read what is committed. A transaction counts as committed before its end is written
-/// to each of its partitions, so the first answer may be too small.
-pub(super) struct Ends {
-    everything: BaseConsumer<Quiet>,
-    patience: Duration,
-}
-
-/// The first offset of a partition that retention has left, and its end.
-type Bounds = (NextOffset, NextOffset);
-
-impl Ends {
-    pub(super) fn connect(log: &LogSettings, patience: Duration) -> Result<Self, StageError> {
-        let mut config = log.consumer("rebuild");
-        let everything = config.set("isolation.level", "read_uncommitted").create_with_context(Quiet);
-        Ok(Self { everything: everything.map_err(StageError::kafka("making a consumer"))?, patience })
-    }
-
-    /// Waits until all that the partition has now is committed or aborted, as `committed` sees it.
-    pub(super) fn settled(
-        &self,
-        committed: &BaseConsumer<Quiet>,
-        (topic, partition): (&str, i32),
-        shutdown: &CancellationToken,
-    ) -> Result<Bounds, StageError> {
-        let bounds = |consumer: &BaseConsumer<Quiet>| -> Result<Bounds, KafkaError> {
-            let (low, end) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-            Ok((NextOffset::exclusive(low), NextOffset::exclusive(end)))
-        };
-        let all = bounds(&self.everything).map_err(trouble)?;
-        let deadline = Instant::now() + self.patience;
-        while bounds(committed).map_err(trouble)?.1 < all.1 {
-            if shutdown.is_cancelled() {
-                return Err(StageError::Stopped);
-            }
-            if Instant::now() >= deadline {
-                return Err(StageError::Unsettled { what: "the end", topic: topic.to_owned(), partition });
-            }
-            thread::sleep(STEP);
-        }
-        Ok(all)
-    }
 }
 
 #[cfg(test)]

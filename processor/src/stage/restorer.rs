@@ -12,6 +12,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Transactions of dead members have been ended by then; one that hangs longer is a broker's bug.
 const UNSETTLED_MAX: Duration = Duration::from_secs(60);
+/// How long who has a [`Restorer`] should wait at most for records while it is busy.
+pub(crate) const BUSY_WAIT: Duration = Duration::from_millis(2);
 
 /// What reads back one partition, unless it is told to stop.
 pub(crate) type Job<T> = Box<dyn Fn(CancellationToken) -> Result<T, StageError> + Send>;
@@ -29,10 +31,13 @@ struct Waiting<T> {
     unsettled_since: Option<Instant>,
 }
 
+/// What came of a job; with the job, where it must be done again.
+type Ended<T> = (Option<Job<T>>, Result<T, StageError>);
+
 struct Running<T> {
     partition: i32,
     unsettled_since: Option<Instant>,
-    result: Receiver<(Job<T>, Result<T, StageError>)>,
+    result: Receiver<Ended<T>>,
     /// Dropped, it tells the thread to stop.
     _stop: DropGuard,
 }
@@ -54,6 +59,11 @@ impl<T: Send + 'static> Restorer<T> {
         }
     }
 
+    /// Whether a partition is still to come: who waits for records should look often.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.is_some() || !self.waiting.is_empty()
+    }
+
     /// A partition that has been read back since the last time. Never waits.
     pub(crate) fn next(&mut self) -> Result<Option<(i32, T)>, StageError> {
         let Some(running) = &self.running else { return self.start().map(|()| None) };
@@ -64,8 +74,8 @@ impl<T: Send + 'static> Restorer<T> {
             Err(TryRecvError::Disconnected) => return Err(StageError::Panicked),
         };
         self.running = None;
-        let restored = match restored {
-            Err(error @ StageError::Unsettled { .. }) => {
+        let restored = match (job, restored) {
+            (Some(job), Err(error)) => {
                 let since = unsettled_since.unwrap_or_else(Instant::now);
                 if since.elapsed() >= UNSETTLED_MAX {
                     return Err(error);
@@ -74,7 +84,7 @@ impl<T: Send + 'static> Restorer<T> {
                 self.waiting.push_back(Waiting { partition, job, unsettled_since: Some(since) });
                 None
             }
-            restored => Some((partition, restored?)),
+            (_, restored) => Some((partition, restored?)),
         };
         self.start()?;
         Ok(restored)
@@ -88,10 +98,16 @@ impl<T: Send + 'static> Restorer<T> {
         let stop = self.shutdown.child_token();
         let running = Running { partition, unsettled_since, result, _stop: stop.clone().drop_guard() };
         let body = move || {
+            let began = Instant::now();
             let restored = job(stop);
-            if done.send((job, restored)).is_err() {
+            tracing::debug!(partition, took_ms = began.elapsed().as_millis(), "read back");
+            let again = matches!(restored, Err(StageError::Unsettled { .. }));
+            // The last job of an assignment closes its clients, which takes a while: not on the stage's thread.
+            let (again, over) = if again { (Some(job), None) } else { (None, Some(job)) };
+            if done.send((again, restored)).is_err() {
                 tracing::debug!(partition, "nobody wants the partition any more");
             }
+            drop(over);
         };
         thread::Builder::new().name("restore".to_owned()).spawn(body).map_err(StageError::Thread)?;
         self.running = Some(running);

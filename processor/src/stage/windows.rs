@@ -2,7 +2,6 @@
 //! [`crate::window`]: it polls, restores partitions, and writes what the core says.
 
 mod meters;
-mod reader;
 mod restoring;
 mod told;
 
@@ -15,7 +14,8 @@ use super::{
     entries::Ledger,
     frame,
     group::Place,
-    restorer::Restorer,
+    past::Past,
+    restorer::{BUSY_WAIT, Restorer},
 };
 use crate::{
     ledger::Tally,
@@ -37,7 +37,7 @@ use rdkafka::{
 use restoring::Restoring;
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -132,7 +132,6 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self) -> Result<(), StageError> {
         while !self.components.shutdown.is_cancelled() {
-            self.begin_restored()?;
             self.take_frames()?;
             self.emit()?;
             self.client.watch()?;
@@ -141,9 +140,12 @@ impl Worker<'_> {
     }
 
     fn take_frames(&mut self) -> Result<(), StageError> {
-        let mut wait = if self.turn.is_some() { Duration::ZERO } else { POLL_WAIT };
         let started = Instant::now();
+        let mut until = if self.turn.is_some() { started } else { started + POLL_WAIT };
         loop {
+            self.begin_restored()?;
+            let left = until.saturating_duration_since(Instant::now());
+            let wait = if self.restorer.is_busy() { left.min(BUSY_WAIT) } else { left };
             let polled = self.client.consumer.poll(wait);
             self.follow_assignment()?;
             match polled {
@@ -155,9 +157,10 @@ impl Worker<'_> {
                 Some(Err(source)) => {
                     return Err(StageError::Kafka { what: "polling partial states", source });
                 }
-                None => break,
+                None if wait == left => break,
+                None => continue,
             }
-            wait = Duration::ZERO;
+            until = started;
             let is_full = self.partitions.values().any(|partition| partition.windows.is_full(ROWS_MAX));
             if is_full || started.elapsed() >= TAKE_MAX {
                 break;
@@ -185,7 +188,10 @@ impl Worker<'_> {
         match self.client.news() {
             Some(Assignment::Assigned(partitions)) => {
                 self.client.take_on(&partitions)?;
-                partitions.into_iter().for_each(|partition| self.restore(partition));
+                if !partitions.is_empty() {
+                    let past = Arc::new(Mutex::new(Past::connect(&self.components.log)?));
+                    partitions.into_iter().for_each(|partition| self.restore(partition, &past));
+                }
                 Ok(())
             }
             Some(Assignment::Revoked(partitions)) => {
@@ -197,7 +203,7 @@ impl Worker<'_> {
         }
     }
 
-    fn restore(&mut self, partition: i32) {
+    fn restore(&mut self, partition: i32, past: &Arc<Mutex<Past>>) {
         let restoring = Restoring {
             components: self.components.clone(),
             settings: self.settings.clone(),
@@ -205,8 +211,9 @@ impl Worker<'_> {
             topic: self.client.topic.clone(),
             aggregates: self.aggregates.clone(),
             positions: Arc::clone(&self.client.positions),
+            past: Arc::clone(past),
         };
-        self.restorer.add(partition, Box::new(move |stop| restoring.run(partition, stop)));
+        self.restorer.add(partition, Box::new(move |stop| restoring.run(partition, &stop)));
     }
 
     /// Begins to read a partition whose windows are whole.

@@ -26,6 +26,8 @@ pub(super) struct Open<'a> {
     pub raw: Raw,
     pub counts: Counts,
     pub dead: Vec<DeadLetter<'a>>,
+    /// Of their messages.
+    pub dead_bytes: usize,
     pub oldest_arrival: Option<EventTime>,
 }
 
@@ -116,6 +118,7 @@ impl<'a> Open<'a> {
             raw: Raw::default(),
             counts: Counts::default(),
             dead: Vec::new(),
+            dead_bytes: 0,
             oldest_arrival: None,
         }
     }
@@ -129,6 +132,7 @@ impl<'a> Open<'a> {
             Verdict::Duplicate => self.counts.duplicate += 1,
             Verdict::DeadLetter { reason, error } => {
                 self.counts.dead_letter += 1;
+                self.dead_bytes += message.payload_len();
                 self.dead.push(DeadLetter { message, reason, error });
             }
         }

@@ -9,8 +9,8 @@ use crate::{
     stage::{
         StageError,
         chunk::{Record, Source},
+        past::{Past, Patience, Range},
         positions::{Positions, SOON},
-        range::{self, Range},
         settled::{Stretch, dead_letters},
     },
 };
@@ -18,7 +18,10 @@ use hashbrown::{HashMap, HashSet};
 use millrace_schemas::{EventTime, WorkspaceId};
 use millrace_tenancy::Directory;
 use rdkafka::Message as _;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +62,8 @@ pub(super) struct Restoring {
     pub topic: String,
     pub partition: i32,
     pub positions: Arc<Positions>,
+    /// Shared by those that came together.
+    pub past: Arc<Mutex<Past>>,
     pub known: Known,
 }
 
@@ -72,15 +77,17 @@ impl Restoring {
     pub(super) fn run(&self, stop: &CancellationToken) -> Result<Restored, StageError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StageError::Thread)?;
-        let (partition, log) = (self.partition, &self.components.log);
+        let (partition, topics) = (self.partition, self.components.log.topics());
         let (next, _) = self.positions.committed(partition)?;
         let low = self.positions.low(partition)?;
         let mut known = self.known.clone();
         let mut source = Source::new(Admission::new(&self.admission), next);
         let from = Admission::restore_from(next, &self.admission);
-        let dead = dead_letters(log, Stretch { partition, from, to: next }, SOON, stop)?;
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = Patience { limit: SOON, shutdown: stop };
+        let dead = dead_letters(&mut past, &topics, Stretch { partition, from, to: next }, patience)?;
         let mut batch = Vec::new();
-        range::read(log, Range { topic: &self.topic, partition, from, to: next }, stop, |message| {
+        past.read(Range { topic: &self.topic, partition, from, to: next }, stop, |message| {
             if dead.contains(&message.offset()) {
                 return Ok(());
             }

@@ -1,14 +1,16 @@
 //! The `progress` topic, as the windows stage writes it with each commit and reads it when it takes over a partition.
 
-use super::{
-    super::{StageError, client::Client, range::Range},
-    reader::Reader,
+use super::super::{
+    StageError,
+    client::Client,
+    past::{Past, Patience, Range},
 };
 use crate::window::Windows;
 use millrace_log::NextOffset;
 use millrace_schemas::progress::{Progress, Source, VERSION};
 use rdkafka::{Message as _, producer::BaseRecord};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How many offsets are read back for the newest record of a partition: a commit takes two and its rows, and where the
 /// topic has fewer partitions than `partials`, several share one.
@@ -28,13 +30,19 @@ pub(super) struct Channel {
 
 impl Channel {
     /// What was told last of a partials partition.
-    pub(super) fn newest(&self, reader: &Reader, number: i32) -> Result<Option<Progress>, StageError> {
+    pub(super) fn newest(
+        &self,
+        past: &mut Past,
+        number: i32,
+        patience: Patience<'_>,
+    ) -> Result<Option<Progress>, StageError> {
         let partition = number % self.partitions;
-        let (low, end) = reader.bounds(&self.topic, partition)?;
+        let end = past.settled_end(&self.topic, partition, patience)?;
+        let low = past.low(&self.topic, partition)?;
         let from = low.max(NextOffset::exclusive(end.get() - READ_BACK));
         let range = Range { topic: &self.topic, partition, from, to: end };
         let mut newest = None;
-        reader.read(range, |message| {
+        past.read(range, patience.shutdown, |message| {
             match Progress::read(message.payload().unwrap_or_default()) {
                 Ok(progress) if progress.partition == number => newest = Some(progress),
                 Ok(_) => {}
@@ -49,10 +57,15 @@ impl Channel {
     }
 
     /// One past the newest row within the bounds of an aggregates partition; `None` if it lies too far back.
-    pub(super) fn rows_end(&self, reader: &Reader, bounds: Range<'_>) -> Result<Option<i64>, StageError> {
+    pub(super) fn rows_end(
+        &self,
+        past: &mut Past,
+        bounds: Range<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Option<i64>, StageError> {
         let from = bounds.from.max(NextOffset::exclusive(bounds.to.get() - READ_BACK));
         let mut rows_end = (from == bounds.from).then_some(0);
-        reader.read(Range { from, ..bounds }, |row| {
+        past.read(Range { from, ..bounds }, stop, |row| {
             rows_end = Some(NextOffset::after(row.offset()).get());
             Ok(())
         })?;

@@ -30,17 +30,18 @@ fn rows_of_a_transaction_that_is_open_are_not_passed_over() {
             watermark_delay: std::time::Duration::ZERO,
             late_horizon: std::time::Duration::ZERO,
         },
+        past: Arc::new(Mutex::new(Past::connect(&site.log).expect("connected"))),
         positions: Arc::new(Positions::connect(&site.log, "windows", &topics.partials).expect("connected")),
         topic: topics.partials,
         aggregates: topics.aggregates.clone(),
     };
     let producer = site.transaction();
     send(&producer, BaseRecord::<[u8], [u8]>::to(&topics.aggregates).partition(0).payload(b"a row"));
-    let Err(error) = restoring.run(0, CancellationToken::new()) else { panic!("its rows are not known") };
+    let Err(error) = restoring.run(0, &CancellationToken::new()) else { panic!("its rows are not known") };
     assert!(matches!(error, StageError::Unsettled { partition: 0, .. }), "{error}");
     producer.commit_transaction(PATIENCE).expect("committed");
     let partition = loop {
-        match restoring.run(0, CancellationToken::new()) {
+        match restoring.run(0, &CancellationToken::new()) {
             Err(StageError::Unsettled { .. }) => {}
             restored => break restored.expect("restored"),
         }

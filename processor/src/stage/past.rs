@@ -1,0 +1,289 @@
+//! Reads again what the log has had so far: stretches of partitions, to rebuild what was in memory, and where they end.
+
+use super::{REQUEST_TIMEOUT, StageError, client::tell, combine::is_passing};
+use millrace_log::{LogSettings, NextOffset, partition_count};
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
+    message::BorrowedMessage,
+};
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The end of the partition is how a read ends, not an error to log.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tell(&error, reason);
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// How soon a shutdown is seen.
+const STEP: Duration = Duration::from_millis(100);
+/// How often it is looked whether a transaction has ended.
+const SETTLED_EVERY: Duration = Duration::from_millis(50);
+const ASKING: &str = "asking which offsets there are";
+
+/// A stretch of one partition: `from` inclusive, `to` exclusive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub from: NextOffset,
+    pub to: NextOffset,
+}
+
+/// How long to wait for each transaction that is open, unless a shutdown comes.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    pub limit: Duration,
+    pub shutdown: &'a CancellationToken,
+}
+
+/// The clients that read, to be kept for several stretches: new ones take some 200 ms to find the brokers. They are members
+/// of no group.
+pub(crate) struct Past {
+    committed: BaseConsumer<Quiet>,
+    everything: BaseConsumer<Quiet>,
+}
+
+impl Past {
+    pub(crate) fn connect(log: &LogSettings) -> Result<Self, StageError> {
+        let client = |isolation| {
+            let mut config = log.consumer("rebuild");
+            // What is read is there already: where it ends nothing is waited for.
+            config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
+            config.set("isolation.level", isolation).create_with_context(Quiet)
+        };
+        let connected = |client: KafkaResult<_>| client.map_err(StageError::kafka("making a consumer"));
+        Ok(Self {
+            committed: connected(client("read_committed"))?,
+            everything: connected(client("read_uncommitted"))?,
+        })
+    }
+
+    /// The first offset that retention has left, of each partition of the topic.
+    pub(crate) fn lows(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        all(offsets(&self.committed, topic, Offset::Beginning)?)
+    }
+
+    /// The same of one partition.
+    pub(crate) fn low(&self, topic: &str, partition: i32) -> Result<NextOffset, StageError> {
+        self.lows(topic).and_then(|lows| of(&lows, partition))
+    }
+
+    /// One past the last offset that can be read.
+    pub(crate) fn ends(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        all(offsets(&self.committed, topic, Offset::End)?)
+    }
+
+    /// The first offset of that time or later, of each partition that has any.
+    pub(crate) fn since(&self, topic: &str, time_ms: i64) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        let found = offsets(&self.committed, topic, Offset::Offset(time_ms.max(0)))?;
+        Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+    }
+
+    /// Where the partitions end, once all that they have now is committed or aborted. A transaction counts as committed
+    /// before its end is written to each of its partitions, so what can be read at first may be too little.
+    pub(crate) fn settled(
+        &self,
+        topic: &str,
+        patience: Patience<'_>,
+    ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        self.settled_of(topic, None, patience)
+    }
+
+    /// The same of one partition, whatever the others have.
+    pub(crate) fn settled_end(
+        &self,
+        topic: &str,
+        partition: i32,
+        patience: Patience<'_>,
+    ) -> Result<NextOffset, StageError> {
+        self.settled_of(topic, Some(partition), patience).and_then(|ends| of(&ends, partition))
+    }
+
+    fn settled_of(
+        &self,
+        topic: &str,
+        only: Option<i32>,
+        Patience { limit, shutdown }: Patience<'_>,
+    ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        let mut wanted = all(offsets(&self.everything, topic, Offset::End)?)?;
+        wanted.retain(|partition, _| only.is_none_or(|only| only == *partition));
+        let deadline = Instant::now() + limit;
+        loop {
+            let committed = self.ends(topic)?;
+            let open = wanted.iter().find(|(partition, end)| committed.get(partition) < Some(end));
+            let Some((partition, _)) = open else { return Ok(wanted) };
+            if shutdown.is_cancelled() {
+                return Err(StageError::Stopped);
+            }
+            if Instant::now() >= deadline {
+                let (topic, partition) = (topic.to_owned(), *partition);
+                return Err(StageError::Unsettled { what: "the end", topic, partition });
+            }
+            thread::sleep(SETTLED_EVERY);
+        }
+    }
+
+    /// [`Self::scan`], and a word in the log about it.
+    pub(super) fn read(
+        &mut self,
+        range: Range<'_>,
+        shutdown: &CancellationToken,
+        take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        if range.from >= range.to {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let read = self.scan(range, shutdown, take)?;
+        let Range { topic, partition, from, to } = range;
+        tracing::info!(topic, partition, %from, %to, records = read, took_ms = started.elapsed().as_millis(), "rebuilt from the log");
+        Ok(())
+    }
+
+    /// Calls `take` for every committed record of the range, in order; how many. What retention has removed is skipped.
+    pub(crate) fn scan<E: From<StageError>>(
+        &mut self,
+        range: Range<'_>,
+        shutdown: &CancellationToken,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let Range { topic, partition, from, to } = range;
+        let mut read = 0_u64;
+        if from >= to {
+            return Ok(read);
+        }
+        let reading = self.assign(topic, [(partition, from)])?;
+        loop {
+            match reading.poll(shutdown)? {
+                Some(Ok(message)) if message.offset() < to.get() => {
+                    take(&message)?;
+                    read += 1;
+                    if NextOffset::after(message.offset()) >= to {
+                        break;
+                    }
+                }
+                Some(Ok(_)) => break,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    reading.require_end(range)?;
+                    break;
+                }
+                Some(Err(source)) => return Err(trouble(source).into()),
+                None => return Err(trouble(KafkaError::NoMessageReceived).into()),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads these partitions, each from its offset on, until it is dropped.
+    pub(super) fn assign(
+        &mut self,
+        topic: &str,
+        from: impl IntoIterator<Item = (i32, NextOffset)>,
+    ) -> Result<Reading<'_>, StageError> {
+        let mut list = TopicPartitionList::new();
+        let added = from
+            .into_iter()
+            .try_for_each(|(partition, from)| list.add_partition_offset(topic, partition, from.to_kafka()));
+        added
+            .and_then(|()| self.committed.assign(&list))
+            .map_err(StageError::kafka("assigning partitions"))?;
+        Ok(Reading(&self.committed))
+    }
+}
+
+pub(super) struct Reading<'a>(&'a BaseConsumer<Quiet>);
+
+impl Reading<'_> {
+    /// What comes next, if the brokers say anything in time.
+    pub(super) fn poll(
+        &self,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<KafkaResult<BorrowedMessage<'_>>>, StageError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            // A part must not be taken for the whole.
+            if shutdown.is_cancelled() {
+                return Err(StageError::Stopped);
+            }
+            match self.0.poll(STEP) {
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::debug!(%error, "the client recovers by itself");
+                }
+                None => {}
+                polled => return Ok(polled),
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A broker that has just become the leader can know of less than there is: a part must not be taken for the whole.
+    fn require_end(&self, range: Range<'_>) -> Result<(), StageError> {
+        let bounds = self.0.fetch_watermarks(range.topic, range.partition, REQUEST_TIMEOUT);
+        let (_, end) = bounds.map_err(trouble)?;
+        if end < range.to.get() { Err(trouble(KafkaError::PartitionEOF(range.partition))) } else { Ok(()) }
+    }
+}
+
+impl Drop for Reading<'_> {
+    /// Or the client would go on fetching ahead.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unassign() {
+            tracing::warn!(%error, "a client that reads again may go on fetching for nothing");
+        }
+    }
+}
+
+/// Asks for all partitions at once: for the first offset of a time in milliseconds, or for a beginning or end.
+fn offsets(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    time: Offset,
+) -> Result<BTreeMap<i32, Option<NextOffset>>, StageError> {
+    let mut times = TopicPartitionList::new();
+    for partition in 0..partition_count(consumer, topic)? {
+        times.add_partition_offset(topic, partition, time).map_err(StageError::kafka(ASKING))?;
+    }
+    let found = consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(StageError::kafka(ASKING))?;
+    let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+        element.error().map_err(StageError::kafka(ASKING))?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(NextOffset::exclusive(offset)),
+            _ => None,
+        };
+        Ok((element.partition(), offset))
+    };
+    found.elements().into_iter().map(offset).collect()
+}
+
+/// Each partition has a beginning and an end.
+fn all(offsets: BTreeMap<i32, Option<NextOffset>>) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+    let told = |(partition, offset): (i32, Option<NextOffset>)| {
+        Ok((partition, offset.ok_or(KafkaError::NoMessageReceived).map_err(StageError::kafka(ASKING))?))
+    };
+    offsets.into_iter().map(told).collect()
+}
+
+fn of(offsets: &BTreeMap<i32, NextOffset>, partition: i32) -> Result<NextOffset, StageError> {
+    offsets.get(&partition).copied().ok_or_else(|| trouble(KafkaError::NoMessageReceived))
+}
+
+fn trouble(source: KafkaError) -> StageError {
+    StageError::Kafka { what: "reading the log again", source }
+}
+
+#[cfg(test)]
+mod tests;
