@@ -132,6 +132,7 @@ fn start_combine(
             admission: settings.admission.clone(),
             windows: settings.windows.clone(),
             place: Place { process, worker: Some(number) },
+            workers: settings.combine_workers,
         };
         let name = worker.place.instance();
         let attempt = move |runtime: &_| combine::run(&components, &worker, runtime);

@@ -2,7 +2,7 @@
 
 use super::{
     site::usage::{Spent, Usage},
-    stall::{STALL_MAX, Watch},
+    stall::Watch,
 };
 use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
@@ -57,27 +57,4 @@ fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records:
         watch.look(all, || format!("the drain is stuck at {all} of {records} records"))?;
     }
     Ok(())
-}
-
-/// Whether the windows stage has committed all of the partials topic, but for the control records at its ends: one of each
-/// worker of combine, where the last transactions ended side by side.
-pub(super) async fn windows_caught_up(log: &LogSettings, workers: u16) -> anyhow::Result<bool> {
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || {
-        let consumer: BaseConsumer = log.consumer("windows").create()?;
-        let topic = log.topics().partials;
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partition_count(&consumer, &topic)? {
-            list.add_partition(&topic, partition);
-        }
-        let committed = consumer.committed_offsets(list, STALL_MAX)?;
-        for element in committed.elements() {
-            let (_, end) = consumer.fetch_watermarks(&topic, element.partition(), STALL_MAX)?;
-            if element.offset().to_raw().is_none_or(|next| next + i64::from(workers) < end) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })
-    .await?
 }

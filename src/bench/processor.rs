@@ -2,7 +2,7 @@
 
 use super::{
     drain, fill,
-    progress::counter,
+    progress::{Partials, counter},
     report, say,
     site::{
         self, Site,
@@ -147,8 +147,8 @@ impl ProcessorBench {
     }
 }
 
-/// From the start of the stages until every record is in a committed transaction of combine, and the windows have read
-/// what combine wrote; and then until all windows, `rows` of them, are final.
+/// From the start of the stages until every record is in a committed transaction of combine, and what combine wrote is in
+/// the windows; and then until all windows, `rows` of them, are final.
 async fn processor(
     bench: &ProcessorBench,
     components: Components,
@@ -173,14 +173,15 @@ async fn follow(
     log: &LogSettings,
     rows: impl FnOnce() -> u64 + Send + 'static,
 ) -> anyhow::Result<Run> {
+    let partials = Partials::open(log, bench.processor.combine_workers).await?;
     let usage = Usage::start()?;
-    let (records, workers) = (u64::from(bench.records), bench.processor.combine_workers);
+    let records = u64::from(bench.records);
     let first = wait_for(registry, COUNTED, 1).await?;
     let startup = usage.spent()?.elapsed;
     let counted = wait_for(registry, COUNTED, records).await?;
     ensure!(counted == records, "{counted} records are counted of {records}");
     let mut watch = Watch::new();
-    while !drain::windows_caught_up(log, workers).await? {
+    while !partials.are_in_windows(registry).await? {
         watch.look((), || "the windows don't come to the end of the partial states".to_owned())?;
         tokio::time::sleep(POLL_EVERY).await;
     }

@@ -5,10 +5,11 @@ use anyhow::Context;
 use millrace_log::{LogSettings, partition_count};
 use prometheus::Registry;
 use rdkafka::{
-    TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    topic_partition_list::TopicPartitionListElem,
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// Of combine: its offsets are in the transactions that hold what it made.
 pub struct Progress {
@@ -38,6 +39,70 @@ impl Progress {
         let committed = committed.context("asking what combine has committed")?;
         let offsets = committed.elements().into_iter().filter_map(|element| element.offset().to_raw());
         Ok(offsets.filter_map(|offset| u64::try_from(offset).ok()).sum())
+    }
+}
+
+/// The windows, by the end of what combine wrote for them.
+pub struct Partials {
+    consumer: Arc<BaseConsumer>,
+    topic: String,
+    list: TopicPartitionList,
+    /// What may come after the last frame of a partition: a control record of each worker of combine, where the last
+    /// transactions ended side by side.
+    workers: i64,
+}
+
+impl Partials {
+    pub async fn open(log: &LogSettings, workers: u16) -> anyhow::Result<Self> {
+        let (log, topic) = (log.clone(), log.topics().partials);
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = log.consumer("windows").create()?;
+            let mut list = TopicPartitionList::new();
+            for partition in 0..partition_count(&consumer, &topic)? {
+                list.add_partition(&topic, partition);
+            }
+            Ok(Self { consumer: Arc::new(consumer), topic, list, workers: workers.into() })
+        })
+        .await?
+    }
+
+    /// Whether the windows have committed all.
+    pub async fn are_committed(&self) -> anyhow::Result<bool> {
+        let (consumer, list) = (Arc::clone(&self.consumer), self.list.clone());
+        let committed =
+            tokio::task::spawn_blocking(move || consumer.committed_offsets(list, STALL_MAX)).await??;
+        self.are_before(|partition| {
+            let element = committed.find_partition(&self.topic, partition);
+            element.and_then(|element| element.offset().to_raw()).unwrap_or_default()
+        })
+        .await
+    }
+
+    /// Whether all is in windows, in this process.
+    pub async fn are_in_windows(&self, registry: &Registry) -> anyhow::Result<bool> {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == "millrace_windows_position");
+        let series = family.into_iter().flat_map(|family| family.get_metric());
+        let positions: HashMap<&str, f64> = series
+            .filter_map(|series| Some((series.get_label().first()?.value(), series.get_gauge().get_value())))
+            .collect();
+        #[expect(clippy::cast_possible_truncation, reason = "a gauge of whole numbers")]
+        self.are_before(|partition| {
+            positions.get(partition.to_string().as_str()).map_or(0, |position| *position as i64)
+        })
+        .await
+    }
+
+    async fn are_before(&self, reached: impl Fn(i32) -> i64) -> anyhow::Result<bool> {
+        let (consumer, mut ends) = (Arc::clone(&self.consumer), self.list.clone());
+        ends.set_all_offsets(Offset::End)?;
+        let ends = tokio::task::spawn_blocking(move || consumer.offsets_for_times(ends, STALL_MAX)).await??;
+        let elements = ends.elements();
+        let is_before = |element: &TopicPartitionListElem<'_>| {
+            let end = element.offset().to_raw();
+            end.is_some_and(|end| reached(element.partition()) + self.workers >= end)
+        };
+        Ok(elements.iter().all(is_before))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     drain, fill,
-    progress::Progress,
+    progress::{Partials, Progress},
     report, say,
     site::{self, Site, role::Role, usage::count},
     stall::{STALL_MAX, Watch},
@@ -74,6 +74,7 @@ impl RecoveryBench {
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--instance-id", "bench"];
         let progress = Progress::open(&site.log).await?;
+        let partials = Partials::open(&site.log, COMBINE_WORKERS).await?;
         let first = Role::start(site, "processor", &arguments).await?;
         let records_per_s = self.speed(&progress).await?;
         first.kill().await?;
@@ -83,7 +84,7 @@ impl RecoveryBench {
         let usage = second.usage()?;
         let first_commit = until(&progress, started, killed_at + 1).await?;
         until(&progress, started, records).await?;
-        let caught_up = until_windows_caught_up(site, started).await?;
+        let caught_up = until_windows_caught_up(&partials, started).await?;
         let spent = usage.spent()?;
         let backlog = records - killed_at;
         let backlog_s = count(backlog) / records_per_s;
@@ -128,9 +129,9 @@ async fn until(progress: &Progress, started: Instant, records: u64) -> anyhow::R
     }
 }
 
-async fn until_windows_caught_up(site: &Site, started: Instant) -> anyhow::Result<Duration> {
+async fn until_windows_caught_up(partials: &Partials, started: Instant) -> anyhow::Result<Duration> {
     let waiting = Instant::now();
-    while !drain::windows_caught_up(&site.log, COMBINE_WORKERS).await? {
+    while !partials.are_committed().await? {
         ensure!(waiting.elapsed() < STALL_MAX, "the windows do not catch up");
         sleep(INTERVAL).await;
     }

@@ -16,7 +16,7 @@ use super::{
     positions::Positions,
 };
 use events::Delivered;
-use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count};
+use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, resume};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
@@ -44,8 +44,6 @@ const SEEK_PAUSE: Duration = Duration::from_millis(10);
 /// Fetched ahead per consumer.
 const FETCH_AHEAD_KBYTES: &str = "32768";
 const POLL_WAIT: Duration = Duration::from_millis(20);
-/// How long the first part of an abort may take: it only has to be begun.
-const ABORT_BEGIN: Duration = Duration::from_millis(100);
 
 /// One member of a stage's group, and its producer.
 pub(crate) struct Client {
@@ -146,7 +144,7 @@ impl Client {
         added.map_err(StageError::kafka(what))?;
         lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);
-        self.consumer.resume(&self.list(&[partition])).map_err(StageError::kafka(what))
+        resume(&self.consumer, &self.list(&[partition])).map_err(StageError::kafka(what))
     }
 
     fn seek(&self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
@@ -185,64 +183,56 @@ impl Client {
     /// Writes `records` and commits `offsets` in one transaction.
     pub(crate) fn transact<'a>(
         &self,
-        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>> + Clone,
+        records: impl IntoIterator<Item = BaseRecord<'a, [u8], [u8]>>,
         offsets: &TopicPartitionList,
     ) -> Result<(), StageError> {
-        self.transact_with(offsets, || records.clone().into_iter().try_for_each(|record| self.send(record)))
+        self.transact_with(offsets, || records.into_iter().try_for_each(|record| self.send(record)))
     }
 
-    /// Commits `offsets` in one transaction with what `write` sends; it is called again where the transaction has to be
-    /// begun again.
+    /// Commits `offsets` in one transaction with what `write` sends.
     pub(crate) fn transact_with(
         &self,
         offsets: &TopicPartitionList,
-        mut write: impl FnMut() -> Result<(), StageError>,
+        write: impl FnOnce() -> Result<(), StageError>,
     ) -> Result<(), StageError> {
+        self.begin_with(offsets)?;
+        write()?;
+        flush(&self.producer, REQUEST_TIMEOUT)
+            .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
+            .map_err(StageError::kafka("committing a transaction"))?;
+        lock(&self.committed).extend(positions(offsets));
+        Ok(())
+    }
+
+    /// Begins a transaction that commits `offsets`. They come first: where the group refuses them nothing has been sent,
+    /// and nothing is left in a queue. librdkafka (2.12) can't give up a transaction with requests that are queued without
+    /// a gap in the producer's sequence, and the brokers refuse all that comes after a gap.
+    fn begin_with(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
         loop {
             self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
-            match write().and_then(|()| self.commit(offsets)) {
-                Ok(()) => {
-                    lock(&self.committed).extend(positions(offsets));
-                    return Ok(());
-                }
+            match self.add_offsets(offsets) {
                 Err(error) if is_outdated(&error) => {
-                    self.abort()?;
+                    let ended = self.producer.abort_transaction(REQUEST_TIMEOUT);
+                    ended.map_err(StageError::kafka("giving up a transaction"))?;
                     self.wait_for_news()?;
                     self.check_committed(offsets)?;
-                    tracing::debug!(group = self.group, "a transaction is repeated in the new generation");
+                    tracing::debug!(group = self.group, "a transaction is begun again in the new generation");
                 }
-                Err(error) => return Err(error),
+                added => return added,
             }
         }
     }
 
-    fn commit(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
+    fn add_offsets(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
         if self.consumer.assignment_lost() {
             return Err(StageError::Overtaken);
         }
-        if offsets.count() > 0 {
-            let generation = self.consumer.context().generation().ok_or(StageError::Overtaken)?;
-            self.producer
-                .send_offsets_to_transaction(offsets, &generation, REQUEST_TIMEOUT)
-                .map_err(StageError::kafka("adding offsets to a transaction"))?;
+        if offsets.count() == 0 {
+            return Ok(());
         }
-        flush(&self.producer, REQUEST_TIMEOUT)
-            .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
-            .map_err(StageError::kafka("committing a transaction"))
-    }
-
-    /// librdkafka itself must purge what is queued, or it leaves a gap in the sequence, which brokers refuse. It then waits
-    /// for reports of that, which only come while the producer is polled: so it is told twice.
-    fn abort(&self) -> Result<(), StageError> {
-        let begun = self.producer.abort_transaction(ABORT_BEGIN);
-        let ended = match begun {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                flush(&self.producer, REQUEST_TIMEOUT)
-                    .and_then(|()| self.producer.abort_transaction(REQUEST_TIMEOUT))
-            }
-            begun => begun,
-        };
-        ended.map_err(StageError::kafka("giving up a transaction"))
+        let generation = self.consumer.context().generation().ok_or(StageError::Overtaken)?;
+        let sent = self.producer.send_offsets_to_transaction(offsets, &generation, REQUEST_TIMEOUT);
+        sent.map_err(StageError::kafka("adding offsets to a transaction"))
     }
 
     /// The group is further, so it will tell; records wait meanwhile.
@@ -271,7 +261,7 @@ impl Client {
     /// Ends [`Self::pause`]. Of its partitions some may be given up by now, and some of those taken on again.
     pub(crate) fn resume(&self, paused: &TopicPartitionList) -> Result<(), StageError> {
         let read = self.without_held(paused);
-        self.consumer.resume(&read).map_err(StageError::kafka("resuming the partitions"))
+        resume(&self.consumer, &read).map_err(StageError::kafka("resuming the partitions"))
     }
 
     fn without_held(&self, list: &TopicPartitionList) -> TopicPartitionList {

@@ -47,6 +47,9 @@ pub(crate) const GROUP: &str = "combine";
 const DEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
+const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
+const SIBLINGS_POLL: Duration = Duration::from_millis(20);
 /// Taken from the client at once, between looks at the clock and the group.
 const BATCH_RECORDS: usize = 1_024;
 /// Read and judged together: they should still be in the cache when they are looked at again.
@@ -72,6 +75,8 @@ pub struct CombineSettings {
     pub windows: WindowSettings,
     /// Names the worker in the group and in transactions.
     pub place: Place,
+    /// How many the process has.
+    pub workers: u16,
 }
 
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
@@ -121,11 +126,26 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn work(&mut self) -> Result<(), StageError> {
+        self.await_siblings()?;
         while !self.components.shutdown.is_cancelled() {
             self.follow_assignment()?;
             let open = self.gather()?;
             self.commit(open)?;
             self.client.watch()?;
+        }
+        Ok(())
+    }
+
+    /// Waits a little for the other workers of this process, that join the group at the same time: what is read before they
+    /// have their share would be read once more by them.
+    fn await_siblings(&mut self) -> Result<(), StageError> {
+        let deadline = Instant::now() + SIBLINGS_WAIT;
+        while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
+            self.poll_group(SIBLINGS_POLL)?;
+            self.follow_assignment()?;
+            if self.client.is_shared_out(self.settings.workers) {
+                break;
+            }
         }
         Ok(())
     }

@@ -66,6 +66,16 @@ impl Group {
         !self.members.iter().all(|member| place.is_of_process(&member.id))
     }
 
+    /// Whether all `workers` of this process are in it, and everybody has what it will keep for now.
+    pub(crate) fn is_shared_out(&self, place: &Place, workers: u16, partitions: i32) -> bool {
+        let own = self.members.iter().filter(|member| place.is_of_process(&member.id)).count();
+        let are_enough = usize::try_from(partitions).is_ok_and(|partitions| partitions >= self.members.len());
+        self.settled
+            && own >= usize::from(workers)
+            && self.is_whole(partitions)
+            && (!are_enough || self.members.iter().all(|member| !member.partitions.is_empty()))
+    }
+
     fn is_whole(&self, partitions: i32) -> bool {
         (0..partitions).all(|partition| self.members.iter().any(|m| m.partitions.contains(&partition)))
     }

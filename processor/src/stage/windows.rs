@@ -280,7 +280,7 @@ impl Worker<'_> {
             .flat_map(|(number, partition)| partition.entries(&client.topic, *number))
             .collect();
         client.transact_with(&offsets, || {
-            let ends = if encoded.is_empty() { BTreeMap::new() } else { client.append(records.clone())? };
+            let ends = if encoded.is_empty() { BTreeMap::new() } else { client.append(records)? };
             for (number, partition) in partitions.iter_mut().filter(|(number, _)| due.contains_key(number)) {
                 ends.get(number).into_iter().for_each(|end| partition.told.appended(*end));
                 channel.tell(client, &partition.told.progress(*number, channel, &partition.windows))?;

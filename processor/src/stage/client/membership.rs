@@ -26,6 +26,12 @@ impl Client {
         Ok(())
     }
 
+    /// Whether all `workers` of this process have come, and nobody's partitions are about to change.
+    pub(crate) fn is_shared_out(&self, workers: u16) -> bool {
+        self.news().is_none()
+            && self.look().is_some_and(|group| group.is_shared_out(&self.place, workers, self.partitions))
+    }
+
     /// Ends the membership, so that members of other processes get the partitions at once. Where there are none it stays
     /// a member until its session ends: whoever comes back under its name finds its place.
     pub(crate) fn leave_to_others(&self) {

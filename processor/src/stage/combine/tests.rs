@@ -39,6 +39,7 @@ impl Running {
             admission: AdmissionSettings::default(),
             windows: WindowSettings::default(),
             place: place(site, "first"),
+            workers: 1,
         };
         let shutdown = components.shutdown.clone();
         let thread = thread::spawn(move || {

@@ -46,6 +46,20 @@ fn the_members_of_one_process_are_told_from_others() {
 }
 
 #[test]
+fn it_is_shared_out_when_all_workers_of_the_process_have_what_they_keep() {
+    let place = worker("m.combine-a", 0);
+    let is_shared_out = |members: &[(&str, &[i32])]| group(members).is_shared_out(&place, 2, 2);
+    assert!(!is_shared_out(&[("m.combine-a-0", &[0, 1])]), "the other has not come");
+    assert!(!is_shared_out(&[("m.combine-a-0", &[1]), ("m.combine-a-1", &[])]), "between the two rounds");
+    assert!(!is_shared_out(&[("m.combine-a-0", &[1]), ("m.combine-b-0", &[0])]), "that is another's");
+    assert!(is_shared_out(&[("m.combine-a-0", &[1]), ("m.combine-a-1", &[0])]));
+    let three = [("m.combine-a-0", &[1][..]), ("m.combine-a-1", &[0]), ("m.combine-b-0", &[])];
+    assert!(is_shared_out(&three), "there is none for the third");
+    let unsettled = Group { settled: false, ..group(&[("m.combine-a-0", &[1]), ("m.combine-a-1", &[0])]) };
+    assert!(!unsettled.is_shared_out(&place, 2, 2));
+}
+
+#[test]
 fn looks_after_a_change_until_the_group_is_whole() {
     let (start, whole) = (Instant::now(), group(&[("a", &[0]), ("b", &[1])]));
     let mut watch = Watch::default();

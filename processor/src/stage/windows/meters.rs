@@ -9,6 +9,7 @@ pub struct Meters {
     pub rows: prometheus::IntCounterVec,
     pub watermark: prometheus::GaugeVec,
     pub slots: prometheus::IntGaugeVec,
+    pub position: prometheus::IntGaugeVec,
     pub garbage: prometheus::IntCounter,
 }
 
@@ -30,6 +31,13 @@ impl Meters {
             ),
             &["partition"],
         )?;
+        let position = IntGaugeVec::new(
+            Opts::new(
+                "millrace_windows_position",
+                "Offset of a partials partition up to which all is in the windows in memory",
+            ),
+            &["partition"],
+        )?;
         let garbage = IntCounter::new(
             "millrace_windows_garbage_total",
             "Records of the partials topic that are no frames: skipped",
@@ -37,8 +45,9 @@ impl Meters {
         registry.register(Box::new(rows.clone()))?;
         registry.register(Box::new(watermark.clone()))?;
         registry.register(Box::new(slots.clone()))?;
+        registry.register(Box::new(position.clone()))?;
         registry.register(Box::new(garbage.clone()))?;
-        Ok(Self { rows, watermark, slots, garbage })
+        Ok(Self { rows, watermark, slots, position, garbage })
     }
 
     pub(super) fn emitted(&self, row: &AggregateRow) {
@@ -56,6 +65,7 @@ impl Meters {
             #[expect(clippy::cast_precision_loss, reason = "seconds for a gauge")]
             self.watermark.with_label_values(&[&partition]).set(watermark.as_millis() as f64 / 1000.0);
         }
+        self.position.with_label_values(&[&partition]).set(windows.position());
         self.slots.with_label_values(&[&partition]).set(i64::try_from(windows.slots()).unwrap_or(i64::MAX));
     }
 }
