@@ -6,14 +6,14 @@ mod flush;
 mod kafka_offset;
 mod offset;
 mod publisher;
-mod resume;
 mod settings;
 mod topics;
+mod wake;
 
 pub use batches::{Batches, Fetched};
 pub use flush::flush;
 pub use offset::NextOffset;
 pub use publisher::{Error as PublishError, Publisher};
-pub use resume::resume;
 pub use settings::{LogSettings, SettingsError};
 pub use topics::{Error as TopicsError, ensure_topics, partition_count, wait_until_reachable};
+pub use wake::wake;

@@ -173,7 +173,6 @@ async fn follow(
     log: &LogSettings,
     rows: impl FnOnce() -> u64 + Send + 'static,
 ) -> anyhow::Result<Run> {
-    let partials = Partials::open(log, bench.processor.combine_workers).await?;
     let usage = Usage::start()?;
     let records = u64::from(bench.records);
     let first = wait_for(registry, COUNTED, 1).await?;
@@ -181,7 +180,8 @@ async fn follow(
     let counted = wait_for(registry, COUNTED, records).await?;
     ensure!(counted == records, "{counted} records are counted of {records}");
     let mut watch = Watch::new();
-    while !partials.are_in_windows(registry).await? {
+    let partials = Partials::now(log, bench.processor.combine_workers).await?;
+    while !partials.are_in_windows(registry) {
         watch.look((), || "the windows don't come to the end of the partial states".to_owned())?;
         tokio::time::sleep(POLL_EVERY).await;
     }

@@ -7,7 +7,6 @@ use prometheus::Registry;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    topic_partition_list::TopicPartitionListElem,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -42,67 +41,62 @@ impl Progress {
     }
 }
 
-/// The windows, by the end of what combine wrote for them.
+/// What combine had written for the windows at one time.
 pub struct Partials {
     consumer: Arc<BaseConsumer>,
     topic: String,
-    list: TopicPartitionList,
+    ends: TopicPartitionList,
     /// What may come after the last frame of a partition: a control record of each worker of combine, where the last
     /// transactions ended side by side.
     workers: i64,
 }
 
 impl Partials {
-    pub async fn open(log: &LogSettings, workers: u16) -> anyhow::Result<Self> {
+    /// All that there is now.
+    pub async fn now(log: &LogSettings, workers: u16) -> anyhow::Result<Self> {
         let (log, topic) = (log.clone(), log.topics().partials);
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = log.consumer("windows").create()?;
-            let mut list = TopicPartitionList::new();
+            let mut times = TopicPartitionList::new();
             for partition in 0..partition_count(&consumer, &topic)? {
-                list.add_partition(&topic, partition);
+                times.add_partition_offset(&topic, partition, Offset::End)?;
             }
-            Ok(Self { consumer: Arc::new(consumer), topic, list, workers: workers.into() })
+            let ends = consumer.offsets_for_times(times, STALL_MAX)?;
+            Ok(Self { consumer: Arc::new(consumer), topic, ends, workers: workers.into() })
         })
         .await?
     }
 
-    /// Whether the windows have committed all.
+    /// Whether the windows have committed it.
     pub async fn are_committed(&self) -> anyhow::Result<bool> {
-        let (consumer, list) = (Arc::clone(&self.consumer), self.list.clone());
+        let (consumer, list) = (Arc::clone(&self.consumer), self.ends.clone());
         let committed =
             tokio::task::spawn_blocking(move || consumer.committed_offsets(list, STALL_MAX)).await??;
-        self.are_before(|partition| {
+        Ok(self.are_before(|partition| {
             let element = committed.find_partition(&self.topic, partition);
-            element.and_then(|element| element.offset().to_raw()).unwrap_or_default()
-        })
-        .await
+            element.and_then(|element| element.offset().to_raw())
+        }))
     }
 
-    /// Whether all is in windows, in this process.
-    pub async fn are_in_windows(&self, registry: &Registry) -> anyhow::Result<bool> {
+    /// Whether it is in the windows of this process.
+    pub fn are_in_windows(&self, registry: &Registry) -> bool {
         let families = registry.gather();
         let family = families.iter().find(|family| family.name() == "millrace_windows_position");
         let series = family.into_iter().flat_map(|family| family.get_metric());
-        let positions: HashMap<&str, f64> = series
-            .filter_map(|series| Some((series.get_label().first()?.value(), series.get_gauge().get_value())))
-            .collect();
         #[expect(clippy::cast_possible_truncation, reason = "a gauge of whole numbers")]
-        self.are_before(|partition| {
-            positions.get(partition.to_string().as_str()).map_or(0, |position| *position as i64)
-        })
-        .await
+        let positions: HashMap<&str, i64> = series
+            .filter_map(|series| {
+                Some((series.get_label().first()?.value(), series.get_gauge().get_value() as i64))
+            })
+            .collect();
+        self.are_before(|partition| positions.get(partition.to_string().as_str()).copied())
     }
 
-    async fn are_before(&self, reached: impl Fn(i32) -> i64) -> anyhow::Result<bool> {
-        let (consumer, mut ends) = (Arc::clone(&self.consumer), self.list.clone());
-        ends.set_all_offsets(Offset::End)?;
-        let ends = tokio::task::spawn_blocking(move || consumer.offsets_for_times(ends, STALL_MAX)).await??;
-        let elements = ends.elements();
-        let is_before = |element: &TopicPartitionListElem<'_>| {
-            let end = element.offset().to_raw();
-            end.is_some_and(|end| reached(element.partition()) + self.workers >= end)
-        };
-        Ok(elements.iter().all(is_before))
+    fn are_before(&self, reached: impl Fn(i32) -> Option<i64>) -> bool {
+        self.ends.elements().iter().all(|element| {
+            let (reached, end) = (reached(element.partition()), element.offset().to_raw());
+            reached.zip(end).is_some_and(|(reached, end)| reached + self.workers >= end)
+        })
     }
 }
 

@@ -74,7 +74,6 @@ impl RecoveryBench {
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--instance-id", "bench"];
         let progress = Progress::open(&site.log).await?;
-        let partials = Partials::open(&site.log, COMBINE_WORKERS).await?;
         let first = Role::start(site, "processor", &arguments).await?;
         let records_per_s = self.speed(&progress).await?;
         first.kill().await?;
@@ -84,6 +83,7 @@ impl RecoveryBench {
         let usage = second.usage()?;
         let first_commit = until(&progress, started, killed_at + 1).await?;
         until(&progress, started, records).await?;
+        let partials = Partials::now(&site.log, COMBINE_WORKERS).await?;
         let caught_up = until_windows_caught_up(&partials, started).await?;
         let spent = usage.spent()?;
         let backlog = records - killed_at;

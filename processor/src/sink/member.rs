@@ -6,7 +6,7 @@
 //! is read again: where to go on is known to the store, and the archive keeps what it gave up.
 
 use crate::stage::group::{Group, Place};
-use millrace_log::{LogSettings, NextOffset, resume};
+use millrace_log::{LogSettings, NextOffset, wake};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
@@ -203,7 +203,7 @@ impl Member {
     }
 
     pub fn resume(&self) {
-        self.change("resume", |list| resume(&self.consumer, list));
+        self.change("resume", |list| self.consumer.resume(list).map(|()| wake(&self.consumer, list)));
     }
 
     fn change(&self, what: &str, change: impl FnOnce(&TopicPartitionList) -> Result<(), KafkaError>) {

@@ -16,7 +16,7 @@ use super::{
     positions::Positions,
 };
 use events::Delivered;
-use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, resume};
+use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, wake};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
@@ -144,7 +144,14 @@ impl Client {
         added.map_err(StageError::kafka(what))?;
         lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);
-        resume(&self.consumer, &self.list(&[partition])).map_err(StageError::kafka(what))
+        let resumed = self.list(&[partition]);
+        self.consumer.resume(&resumed).map_err(StageError::kafka(what))?;
+        let read = self.without_held(&self.consumer.assignment().map_err(StageError::kafka(what))?);
+        // Fetches of others would come back, and be followed by its own.
+        if read.count() == 1 {
+            wake(&self.consumer, &resumed);
+        }
+        Ok(())
     }
 
     fn seek(&self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
@@ -261,7 +268,9 @@ impl Client {
     /// Ends [`Self::pause`]. Of its partitions some may be given up by now, and some of those taken on again.
     pub(crate) fn resume(&self, paused: &TopicPartitionList) -> Result<(), StageError> {
         let read = self.without_held(paused);
-        resume(&self.consumer, &read).map_err(StageError::kafka("resuming the partitions"))
+        self.consumer.resume(&read).map_err(StageError::kafka("resuming the partitions"))?;
+        wake(&self.consumer, &read);
+        Ok(())
     }
 
     fn without_held(&self, list: &TopicPartitionList) -> TopicPartitionList {

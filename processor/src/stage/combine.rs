@@ -47,6 +47,9 @@ pub(crate) const GROUP: &str = "combine";
 const DEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Of a backlog records are taken for as many times as long as a commit takes, but for no longer than this.
+const RECORDS_PER_COMMIT: u32 = 6;
+const INTERVAL_MAX: Duration = Duration::from_millis(600);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
@@ -92,6 +95,7 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         sources: BTreeMap::new(),
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
+        commit_took: Duration::ZERO,
         partials: topics.partials,
         dead_letters: topics.dead_letters,
         components,
@@ -122,6 +126,8 @@ struct Worker<'a> {
     sources: BTreeMap<i32, Source>,
     restorer: Restorer<Restored>,
     known: Known,
+    /// The last one with records.
+    commit_took: Duration,
 }
 
 impl<'a> Worker<'a> {
@@ -151,16 +157,20 @@ impl<'a> Worker<'a> {
     }
 
     /// Judges what comes until it is enough, the commit interval has passed since the first record, or the group wants
-    /// something: that waits until what was judged is committed.
+    /// something: that waits until what was judged is committed. While there is always more to take, and commits take long,
+    /// it goes on for longer: so most of the time is for records.
     fn gather(&mut self) -> Result<Open<'a>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
         let (mut open, mut block, mut bytes) = (Open::new(), Vec::new(), 0);
+        let longer = interval.max((self.commit_took * RECORDS_PER_COMMIT).min(INTERVAL_MAX));
         let mut deadline = Instant::now() + POLL_WAIT;
+        let (mut extended, mut is_backlog) = (deadline, true);
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
-            let left = deadline.saturating_duration_since(Instant::now());
+            let until = if is_backlog { extended } else { deadline };
+            let left = until.saturating_duration_since(Instant::now());
             let gathered = block.len() + usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
             let over = left.is_zero()
                 || gathered >= records_max
@@ -176,9 +186,12 @@ impl<'a> Worker<'a> {
             }
             let count = BATCH_RECORDS.min(records_max - gathered);
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
+            let before = block.len();
             bytes += self.take(count, left.min(wait), &mut block)?;
+            is_backlog &= block.len() - before == count;
             if gathered == 0 && !block.is_empty() {
-                deadline = Instant::now() + interval;
+                (deadline, extended) = (Instant::now() + interval, Instant::now() + longer);
+                is_backlog = true;
             }
         }
     }

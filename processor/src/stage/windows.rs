@@ -249,7 +249,14 @@ impl Worker<'_> {
             self.turn.get_or_insert(0);
         }
         if !due.is_empty() {
+            let began = Instant::now();
             self.commit(&due)?;
+            tracing::debug!(
+                rows = due.values().map(Vec::len).sum::<usize>(),
+                partitions = due.len(),
+                committed_ms = began.elapsed().as_millis(),
+                "a transaction"
+            );
             due.values().flatten().for_each(|row| self.components.meters.emitted(row));
         }
         Ok(())
