@@ -2,6 +2,8 @@
 //! process of its own, or is alone in this one, so that its CPU time and memory are not those of its load.
 
 mod archive;
+mod aside;
+mod copy;
 mod drain;
 mod fill;
 mod footprint;
@@ -44,6 +46,9 @@ pub enum Bench {
     /// The embedded log and store of the other benchmarks
     #[command(hide = true)]
     Host(Box<site::host::Settings>),
+    /// What the other benchmarks do beside what they measure
+    #[command(hide = true)]
+    Aside(aside::Settings),
 }
 
 /// Ends early, leaving what it made in a log or database that was given, when `shutdown` comes.
@@ -59,6 +64,7 @@ pub async fn run(bench: Bench, shutdown: CancellationToken) -> anyhow::Result<()
             Bench::Scale(bench) => scale::run(*bench).await,
             Bench::Footprint(bench) => footprint::run(*bench).await,
             Bench::Host(settings) => site::host::run(*settings).await,
+            Bench::Aside(settings) => aside::run(settings).await,
         }
     };
     tokio::select! {

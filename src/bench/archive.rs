@@ -3,7 +3,7 @@
 mod limit;
 
 use super::{
-    drain, fill,
+    aside, fill,
     progress::counter,
     report, say,
     site::{
@@ -75,9 +75,9 @@ impl ArchiveBench {
     async fn measure(&self, site: &Site) -> anyhow::Result<Report> {
         let records = u64::from(self.records);
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        fill::run(&site.log, &fill).await?;
+        aside::fill(&site.log, &fill).await?;
         let log_bytes = site.log_bytes();
-        let limit = drain::run(&site.log, records).await?;
+        let limit = aside::drain(&site.log, records).await?;
         let registry = Registry::new();
         let spent = self.archive(site, &registry).await?;
         let folder = site.folder().join("archive");

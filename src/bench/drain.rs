@@ -1,4 +1,4 @@
-//! The limit: the same topic read by librdkafka alone, in batches, on two threads.
+//! What topics hold: the raw one read by librdkafka alone, which is the limit, and how much is in others.
 
 use super::{
     site::usage::{Spent, Usage},
@@ -8,8 +8,10 @@ use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
 };
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -18,12 +20,7 @@ const THREADS: i32 = 2;
 const BATCH_RECORDS: usize = 10_000;
 const WAIT: Duration = Duration::from_millis(20);
 
-pub(super) async fn run(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
-    let log = log.clone();
-    tokio::task::spawn_blocking(move || drain_all(&log, records)).await?
-}
-
-fn drain_all(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
+pub(super) fn drain_all(log: &LogSettings, records: u64) -> anyhow::Result<Spent> {
     let topic = log.topics().metrics;
     let seen = AtomicU64::new(0);
     let usage = Usage::start()?;
@@ -57,4 +54,38 @@ fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records:
         watch.look(all, || format!("the drain is stuck at {all} of {records} records"))?;
     }
     Ok(())
+}
+
+/// The bytes of all values that the processor has written: partial states, rows, progress, dead letters and the ledger's.
+pub(super) async fn bytes_written(log: &LogSettings) -> anyhow::Result<u64> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || {
+        let topics = log.topics();
+        let written =
+            [topics.partials, topics.aggregates, topics.progress, topics.dead_letters, topics.ledger];
+        written.iter().map(|topic| value_bytes(&log, topic)).sum()
+    })
+    .await?
+}
+
+fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
+    let consumer: BaseConsumer =
+        log.consumer("bench-written").set("enable.partition.eof", "true").create()?;
+    let (mut list, mut left) = (TopicPartitionList::new(), HashSet::new());
+    for partition in 0..partition_count(&consumer, topic)? {
+        list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        left.insert(partition);
+    }
+    consumer.assign(&list)?;
+    let (mut bytes, mut watch) = (0, Watch::new());
+    while !left.is_empty() {
+        match consumer.poll(WAIT) {
+            Some(Ok(message)) => bytes += message.payload_len() as u64,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
+        watch.look((bytes, left.len()), || format!("stuck reading {topic}"))?;
+    }
+    Ok(bytes)
 }

@@ -10,6 +10,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ const STEP_US: i64 = 150;
 /// The size that the peers were measured with.
 pub(super) const RECORD_BYTES: usize = 387;
 
-#[derive(Clone)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Fill {
     /// Each service belongs to one of them.
     pub workspaces: Vec<WorkspaceId>,
@@ -30,12 +31,7 @@ pub(super) struct Fill {
 }
 
 /// The event time of the first record.
-pub(super) async fn run(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
-    let (log, fill) = (log.clone(), fill.clone());
-    tokio::task::spawn_blocking(move || send_all(&log, &fill)).await?
-}
-
-fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
+pub(super) fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
     let producer: BaseProducer = log
         .producer(DELIVERY_TIMEOUT)
         .set("linger.ms", "20")

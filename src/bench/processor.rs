@@ -1,7 +1,7 @@
 //! `millrace bench processor`: drains a topic that is full, beside a plain drain of the same topic.
 
 use super::{
-    drain, fill,
+    aside, copy, drain, fill,
     progress::{Partials, counter},
     report, say,
     site::{
@@ -61,9 +61,14 @@ struct Report {
     limit_cpu_s_per_million: f64,
     peak_rss_mb: f64,
     limit_peak_rss_mb: f64,
-    /// In the log's files, where it is embedded.
-    bytes_in_per_record: Option<f64>,
-    bytes_out_per_record: Option<f64>,
+    /// The same bytes copied in memory, on one thread.
+    memcpy_records_per_s: f64,
+    /// Values, as JSON.
+    bytes_in_per_record: f64,
+    /// Values of all topics that the processor writes.
+    bytes_out_per_record: f64,
+    /// Of the raw topic, compressed, in the log's files, where it is embedded.
+    log_bytes_per_record: Option<f64>,
     /// Of the windows of all sizes.
     final_rows: u64,
     /// From the end of the drain until all of them are out; a partition counts as idle after 1 s of it.
@@ -103,9 +108,9 @@ pub async fn run(bench: ProcessorBench) -> anyhow::Result<()> {
 async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> {
     let (workspaces, records) = (bench.workspaces(site).await?, u64::from(bench.records));
     let fill = fill::Fill { workspaces, records: bench.records, keys: bench.keys };
-    let first = fill::run(&site.log, &fill).await?;
-    let bytes_in = site.log_bytes();
-    let limit = drain::run(&site.log, records).await?;
+    let first = aside::fill(&site.log, &fill).await?;
+    let log_bytes = site.log_bytes();
+    let limit = aside::drain(&site.log, records).await?;
     let components = Components {
         log: site.log.clone(),
         pool: site.pool.clone(),
@@ -113,6 +118,7 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         registry: prometheus::Registry::new(),
     };
     let run = processor(bench, components, move || fill.rows(first)).await?;
+    let memcpy_records_per_s = copy::records_per_s(records, fill::RECORD_BYTES).await?;
     let per_record = |bytes: u64| count(bytes) / count(records);
     Ok(Report {
         bench: "processor",
@@ -127,11 +133,10 @@ async fn measure(bench: &ProcessorBench, site: &Site) -> anyhow::Result<Report> 
         limit_cpu_s_per_million: limit.cpu_s_per_million(records),
         peak_rss_mb: run.spent.peak_rss_mb,
         limit_peak_rss_mb: limit.peak_rss_mb,
-        bytes_in_per_record: bytes_in.map(per_record),
-        bytes_out_per_record: site
-            .log_bytes()
-            .zip(bytes_in)
-            .map(|(all, filled)| per_record(all.saturating_sub(filled))),
+        memcpy_records_per_s,
+        bytes_in_per_record: count(fill::RECORD_BYTES as u64),
+        bytes_out_per_record: per_record(drain::bytes_written(&site.log).await?),
+        log_bytes_per_record: log_bytes.map(per_record),
         final_rows: run.closed.rows,
         windows_final_s: run.closed.after.as_secs_f64(),
     })
@@ -210,22 +215,31 @@ async fn wait_for(
 
 impl super::Report for Report {
     fn show(&self) {
+        let none = || maybe(None, whole);
         let mut table = Table::new(&["", "records/s", "CPU s per million", "peak RSS MB", "bytes in", "out"]);
         table.row(vec![
             "combine + windows".to_owned(),
             whole(self.records_per_s),
             format!("{:.2}", self.cpu_s_per_million),
             whole(self.peak_rss_mb),
-            maybe(self.bytes_in_per_record, whole),
-            maybe(self.bytes_out_per_record, |bytes| format!("{bytes:.1}")),
+            whole(self.bytes_in_per_record),
+            format!("{:.1}", self.bytes_out_per_record),
         ]);
         table.row(vec![
             "plain librdkafka drain, 2 threads".to_owned(),
             whole(self.limit_records_per_s),
             format!("{:.2}", self.limit_cpu_s_per_million),
             whole(self.limit_peak_rss_mb),
-            maybe(self.bytes_in_per_record, whole),
-            maybe(None, whole),
+            whole(self.bytes_in_per_record),
+            none(),
+        ]);
+        table.row(vec![
+            "memcpy of the same bytes, 1 thread".to_owned(),
+            whole(self.memcpy_records_per_s),
+            none(),
+            none(),
+            whole(self.bytes_in_per_record),
+            whole(self.bytes_in_per_record),
         ]);
         say(&format!(
             "{} JSON records, {} keys, {} partitions, exactly-once transactions on; {:.0} % of the limit, after {:.1} s to \

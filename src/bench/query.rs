@@ -4,7 +4,7 @@ mod limit;
 mod load;
 
 use super::{
-    fill,
+    aside, fill,
     load::latency::Percentiles,
     say,
     site::{self, Site, role::Role},
@@ -116,7 +116,7 @@ impl QueryBench {
     /// Fills the log, and lets a processor store and archive all of it.
     async fn process(&self, site: &Site) -> anyhow::Result<()> {
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        fill::run(&site.log, &fill).await?;
+        aside::fill(&site.log, &fill).await?;
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--archive-interval", "2s"];
         let processor = Role::start(site, "processor", &arguments).await?;

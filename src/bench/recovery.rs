@@ -2,7 +2,7 @@
 //! up, beyond what the backlog takes anyway.
 
 use super::{
-    drain, fill,
+    aside, fill,
     progress::{Partials, Progress},
     report, say,
     site::{self, Site, role::Role, usage::count},
@@ -68,8 +68,8 @@ impl RecoveryBench {
     async fn measure(&self, site: &Site) -> anyhow::Result<Report> {
         let records = u64::from(self.records);
         let fill = fill::Fill { workspaces: vec![site.workspace], records: self.records, keys: self.keys };
-        fill::run(&site.log, &fill).await?;
-        let limit = drain::run(&site.log, records).await?;
+        aside::fill(&site.log, &fill).await?;
+        let limit = aside::drain(&site.log, records).await?;
 
         let archive = site.archive_url();
         let arguments = ["--archive-url", archive.as_str(), "--instance-id", "bench"];

@@ -188,11 +188,11 @@ impl<'a> Worker<'a> {
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
             let before = block.len();
             bytes += self.take(count, left.min(wait), &mut block)?;
-            is_backlog &= block.len() - before == count;
             if gathered == 0 && !block.is_empty() {
                 (deadline, extended) = (Instant::now() + interval, Instant::now() + longer);
                 is_backlog = true;
             }
+            is_backlog &= block.len() - before == count;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::ops::process;
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ pub struct Usage {
     cpu: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Spent {
     pub elapsed: Duration,
     pub cpu: Duration,
