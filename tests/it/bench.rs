@@ -42,7 +42,8 @@ fn ordered(percentiles: &Value) -> Result<()> {
 async fn of_the_processor() -> Result<()> {
     let report = bench("processor", &["--records", "5000", "--keys", "10"]).await?;
     ensure!(report["records"] == 5000 && report["keys"] == 10, "{report}");
-    positive(&report, &["records_per_s", "limit_records_per_s", "limit_cpu_s_per_million", "peak_rss_mb"])?;
+    // The kernel counts CPU time in steps of 10 ms: so few records can take the drain none.
+    positive(&report, &["records_per_s", "limit_records_per_s", "cpu_s_per_million", "peak_rss_mb"])?;
     positive(&report, &["memcpy_records_per_s", "bytes_in_per_record", "bytes_out_per_record"])
 }
 
