@@ -8,7 +8,7 @@ use rdkafka::{
 use std::time::Duration;
 
 /// A broker answers sooner, unless it hangs; a request that times out costs the connection.
-const WAKE_LIMIT: Duration = Duration::from_secs(1);
+const WAKE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Makes the threads that fetch look at partitions that were resumed. librdkafka (2.12) tells them nothing of it, and where
 /// they have nothing else to fetch they look again only after a second; a request to the same brokers wakes them. It is

@@ -56,12 +56,15 @@ impl Partials {
     pub async fn now(log: &LogSettings, workers: u16) -> anyhow::Result<Self> {
         let (log, topic) = (log.clone(), log.topics().partials);
         tokio::task::spawn_blocking(move || {
-            let consumer: BaseConsumer = log.consumer("windows").create()?;
+            // Also what is in a transaction whose marks are still written.
+            let mut config = log.consumer("windows");
+            let consumer: BaseConsumer = config.set("isolation.level", "read_uncommitted").create()?;
             let mut times = TopicPartitionList::new();
             for partition in 0..partition_count(&consumer, &topic)? {
                 times.add_partition_offset(&topic, partition, Offset::End)?;
             }
             let ends = consumer.offsets_for_times(times, STALL_MAX)?;
+            ends.elements().iter().try_for_each(|element| element.error())?;
             Ok(Self { consumer: Arc::new(consumer), topic, ends, workers: workers.into() })
         })
         .await?

@@ -2,7 +2,7 @@
 
 use super::finding::{Check, Findings};
 use crate::{
-    history::History,
+    history::{History, ends::bounds},
     stage::{StageError, past::Range, settled::text},
 };
 use hashbrown::HashMap;
@@ -33,7 +33,7 @@ impl Letters {
     pub(super) fn read(history: &History, findings: &mut Findings) -> Result<Self, StageError> {
         let (mut letters, mut past) = (Self::default(), history.past()?);
         let topics = history.log.topics();
-        for (partition, bounds) in (0..).zip(history.bounds(&topics.dead_letters)?) {
+        for (partition, bounds) in (0..).zip(bounds(&past, &topics.dead_letters)?) {
             let range = Range { topic: &topics.dead_letters, partition, from: bounds.low, to: bounds.end };
             let mut first = (bounds.low.get() > 0).then_some(EventTime(i64::MAX));
             past.scan::<StageError>(range, &history.shutdown, |message| {

@@ -1,7 +1,7 @@
 //! Which offsets the partitions of a topic have.
 
 use super::History;
-use crate::stage::StageError;
+use crate::stage::{StageError, past::Past};
 use millrace_log::NextOffset;
 use millrace_schemas::EventTime;
 
@@ -15,9 +15,7 @@ pub(crate) struct Bounds {
 impl History {
     /// By partition, from 0 on.
     pub(crate) fn bounds(&self, topic: &str) -> Result<Vec<Bounds>, StageError> {
-        let past = self.past()?;
-        let (lows, ends) = (past.lows(topic)?, past.ends(topic)?);
-        Ok(lows.into_values().zip(ends.into_values()).map(|(low, end)| Bounds { low, end }).collect())
+        bounds(&self.past()?, topic)
     }
 
     /// By partition, the first record that came at `time` or later; the end where there is none.
@@ -26,4 +24,9 @@ impl History {
         let (ends, since) = (past.ends(topic)?, past.since(topic, time.as_millis())?);
         Ok(ends.into_iter().map(|(partition, end)| since.get(&partition).copied().unwrap_or(end)).collect())
     }
+}
+
+pub(crate) fn bounds(past: &Past, topic: &str) -> Result<Vec<Bounds>, StageError> {
+    let (lows, ends) = (past.lows(topic)?, past.ends(topic)?);
+    Ok(lows.into_values().zip(ends.into_values()).map(|(low, end)| Bounds { low, end }).collect())
 }

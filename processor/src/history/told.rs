@@ -1,7 +1,7 @@
 //! What the windows stage told last, and what follows from it: up to which event time windows have left its memory, and
 //! whether all records before given offsets are in rows. [`Told`] is pure.
 
-use super::History;
+use super::{History, ends::bounds};
 use crate::stage::{StageError, past::Range};
 use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, progress::Progress};
@@ -22,7 +22,7 @@ impl History {
     pub(crate) fn told(&self) -> Result<Told, StageError> {
         let topic = self.log.topics().progress;
         let (mut told, mut past) = (Told::default(), self.past()?);
-        for (partition, bounds) in (0..).zip(self.bounds(&topic)?) {
+        for (partition, bounds) in (0..).zip(bounds(&past, &topic)?) {
             let from = bounds.low.max(NextOffset::exclusive(bounds.end.get() - READ_BACK));
             let range = Range { topic: &topic, partition, from, to: bounds.end };
             past.scan::<StageError>(range, &self.shutdown, |message| {

@@ -5,7 +5,7 @@
 //! without any risk to the group's state. What stays is interrupted for no longer than a heartbeat and a batch, as nothing
 //! is read again: where to go on is known to the store, and the archive keeps what it gave up.
 
-use crate::stage::group::{Group, Place};
+use crate::stage::group::{Group, LOOK_LIMIT, Place};
 use millrace_log::{LogSettings, NextOffset, wake};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
@@ -193,7 +193,7 @@ impl Member {
     }
 
     fn look(&self) -> Option<Group> {
-        let group = Group::look(&self.consumer, &self.group, &self.topic);
+        let group = Group::look(&self.consumer, &self.group, &self.topic, LOOK_LIMIT);
         group.inspect_err(|error| tracing::debug!(%error, "the group can't be seen")).ok()
     }
 

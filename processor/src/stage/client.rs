@@ -85,6 +85,9 @@ impl Client {
             .set("transactional.id", place.instance())
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            // The first request after a commit is refused while the marks of that are written: soon it is not any more.
+            .set("retry.backoff.ms", "10")
+            .set("retry.backoff.max.ms", "200")
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
@@ -147,7 +150,7 @@ impl Client {
         let resumed = self.list(&[partition]);
         self.consumer.resume(&resumed).map_err(StageError::kafka(what))?;
         let read = self.without_held(&self.consumer.assignment().map_err(StageError::kafka(what))?);
-        // Fetches of others would come back, and be followed by its own.
+        // Fetches of others from the same broker come back, and its own follows; from another it may take a second.
         if read.count() == 1 {
             wake(&self.consumer, &resumed);
         }

@@ -4,6 +4,7 @@
 mod committing;
 mod judging;
 mod meters;
+mod pace;
 mod restoring;
 
 pub use meters::Meters;
@@ -26,6 +27,7 @@ use judging::Open;
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
 use millrace_schemas::{EventTime, ledger::FROM_EDGE};
 use millrace_tenancy::Directory;
+use pace::Pace;
 use rdkafka::{
     Message,
     error::KafkaError,
@@ -43,13 +45,11 @@ use tokio_util::sync::CancellationToken;
 
 /// The workers' group.
 pub(crate) const GROUP: &str = "combine";
-/// A chunk ends when the messages of its dead letters have this many bytes: they are held until they are written.
-const DEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A chunk with dead letters ends when its payloads have this many bytes: a letter's message is held until it is written, and
+/// with it all that was fetched together.
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
-/// Of a backlog records are taken for as many times as long as a commit takes, but for no longer than this.
-const RECORDS_PER_COMMIT: u32 = 6;
-const INTERVAL_MAX: Duration = Duration::from_millis(600);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
@@ -126,7 +126,7 @@ struct Worker<'a> {
     sources: BTreeMap<i32, Source>,
     restorer: Restorer<Restored>,
     known: Known,
-    /// The last one with records.
+    /// The last transaction with records.
     commit_took: Duration,
 }
 
@@ -146,10 +146,11 @@ impl<'a> Worker<'a> {
     /// have their share would be read once more by them.
     fn await_siblings(&mut self) -> Result<(), StageError> {
         let deadline = Instant::now() + SIBLINGS_WAIT;
-        while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
+        while !self.components.shutdown.is_cancelled() {
             self.poll_group(SIBLINGS_POLL)?;
             self.follow_assignment()?;
-            if self.client.is_shared_out(self.settings.workers) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.client.is_shared_out(self.settings.workers, left) {
                 break;
             }
         }
@@ -157,24 +158,20 @@ impl<'a> Worker<'a> {
     }
 
     /// Judges what comes until it is enough, the commit interval has passed since the first record, or the group wants
-    /// something: that waits until what was judged is committed. While there is always more to take, and commits take long,
-    /// it goes on for longer: so most of the time is for records.
+    /// something: that waits until what was judged is committed.
     fn gather(&mut self) -> Result<Open<'a>, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
         let (mut open, mut block, mut bytes) = (Open::new(), Vec::new(), 0);
-        let longer = interval.max((self.commit_took * RECORDS_PER_COMMIT).min(INTERVAL_MAX));
-        let mut deadline = Instant::now() + POLL_WAIT;
-        let (mut extended, mut is_backlog) = (deadline, true);
+        let mut pace = Pace::new(Instant::now(), POLL_WAIT);
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
-            let until = if is_backlog { extended } else { deadline };
-            let left = until.saturating_duration_since(Instant::now());
+            let left = pace.left(Instant::now());
             let gathered = block.len() + usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
             let over = left.is_zero()
                 || gathered >= records_max
-                || open.dead_bytes >= DEAD_BYTES_MAX
+                || (!open.dead.is_empty() && open.bytes >= HELD_BYTES_MAX)
                 || self.client.news().is_some()
                 || self.components.shutdown.is_cancelled();
             if over || block.len() >= BLOCK_RECORDS || bytes >= BLOCK_BYTES {
@@ -189,10 +186,9 @@ impl<'a> Worker<'a> {
             let before = block.len();
             bytes += self.take(count, left.min(wait), &mut block)?;
             if gathered == 0 && !block.is_empty() {
-                (deadline, extended) = (Instant::now() + interval, Instant::now() + longer);
-                is_backlog = true;
+                pace.begin(Instant::now(), interval, self.commit_took);
             }
-            is_backlog &= block.len() - before == count;
+            pace.took(block.len() - before, count);
         }
     }
 

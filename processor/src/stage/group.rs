@@ -13,7 +13,7 @@ use rdkafka::{
 use std::time::{Duration, Instant};
 
 /// How long one look may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A partition may be without owner for as long as its last one still hands it over.
 const OWNERLESS_MAX: Duration = Duration::from_secs(6);
@@ -41,8 +41,9 @@ impl Group {
         consumer: &BaseConsumer<C>,
         name: &str,
         topic: &str,
+        limit: Duration,
     ) -> KafkaResult<Self> {
-        let groups = consumer.fetch_group_list(Some(name), LOOK_LIMIT)?;
+        let groups = consumer.fetch_group_list(Some(name), limit)?;
         let found = groups.groups().iter().find(|group| group.name() == name);
         Ok(found.map(|group| Self::of(group, topic)).unwrap_or_default())
     }

@@ -5,10 +5,11 @@ use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
 };
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     thread,
     time::{Duration, Instant},
@@ -28,8 +29,10 @@ impl ConsumerContext for Quiet {}
 
 /// How soon a shutdown is seen.
 const STEP: Duration = Duration::from_millis(100);
-/// How often it is looked whether a transaction has ended.
-const SETTLED_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked whether a transaction has ended, or who leads now.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long the choice of a leader may take.
+const LEADER_LIMIT: Duration = Duration::from_secs(5);
 const ASKING: &str = "asking which offsets there are";
 
 /// A stretch of one partition: `from` inclusive, `to` exclusive.
@@ -41,7 +44,7 @@ pub(crate) struct Range<'a> {
     pub to: NextOffset,
 }
 
-/// How long to wait for each transaction that is open, unless a shutdown comes.
+/// How long to wait for the transactions that are open, unless a shutdown comes.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience<'a> {
     pub limit: Duration,
@@ -51,43 +54,42 @@ pub(crate) struct Patience<'a> {
 /// The clients that read, to be kept for several stretches: new ones take some 200 ms to find the brokers. They are members
 /// of no group.
 pub(crate) struct Past {
+    log: LogSettings,
     committed: BaseConsumer<Quiet>,
-    everything: BaseConsumer<Quiet>,
+    /// Made when it is asked for.
+    everything: OnceCell<BaseConsumer<Quiet>>,
 }
 
 impl Past {
     pub(crate) fn connect(log: &LogSettings) -> Result<Self, StageError> {
-        let client = |isolation| {
-            let mut config = log.consumer("rebuild");
-            // What is read is there already: where it ends nothing is waited for.
-            config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
-            config.set("isolation.level", isolation).create_with_context(Quiet)
-        };
-        let connected = |client: KafkaResult<_>| client.map_err(StageError::kafka("making a consumer"));
-        Ok(Self {
-            committed: connected(client("read_committed"))?,
-            everything: connected(client("read_uncommitted"))?,
-        })
+        let committed = client(log, "read_committed")?;
+        Ok(Self { log: log.clone(), committed, everything: OnceCell::new() })
+    }
+
+    fn everything(&self) -> Result<&BaseConsumer<Quiet>, StageError> {
+        let made =
+            self.everything.get().is_none().then(|| client(&self.log, "read_uncommitted")).transpose()?;
+        Ok(self.everything.get_or_init(|| made.expect("it is made where there is none")))
     }
 
     /// The first offset that retention has left, of each partition of the topic.
     pub(crate) fn lows(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        all(offsets(&self.committed, topic, Offset::Beginning)?)
+        all(offsets(&self.committed, topic, None, Offset::Beginning)?)
     }
 
     /// The same of one partition.
     pub(crate) fn low(&self, topic: &str, partition: i32) -> Result<NextOffset, StageError> {
-        self.lows(topic).and_then(|lows| of(&lows, partition))
+        one(offsets(&self.committed, topic, Some(partition), Offset::Beginning)?)
     }
 
     /// One past the last offset that can be read.
     pub(crate) fn ends(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        all(offsets(&self.committed, topic, Offset::End)?)
+        all(offsets(&self.committed, topic, None, Offset::End)?)
     }
 
     /// The first offset of that time or later, of each partition that has any.
     pub(crate) fn since(&self, topic: &str, time_ms: i64) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        let found = offsets(&self.committed, topic, Offset::Offset(time_ms.max(0)))?;
+        let found = offsets(&self.committed, topic, None, Offset::Offset(time_ms.max(0)))?;
         Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
     }
 
@@ -108,7 +110,8 @@ impl Past {
         partition: i32,
         patience: Patience<'_>,
     ) -> Result<NextOffset, StageError> {
-        self.settled_of(topic, Some(partition), patience).and_then(|ends| of(&ends, partition))
+        let ends = self.settled_of(topic, Some(partition), patience)?;
+        one(ends.into_iter().map(|(partition, end)| (partition, Some(end))).collect())
     }
 
     fn settled_of(
@@ -117,11 +120,10 @@ impl Past {
         only: Option<i32>,
         Patience { limit, shutdown }: Patience<'_>,
     ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        let mut wanted = all(offsets(&self.everything, topic, Offset::End)?)?;
-        wanted.retain(|partition, _| only.is_none_or(|only| only == *partition));
+        let wanted = all(offsets(self.everything()?, topic, only, Offset::End)?)?;
         let deadline = Instant::now() + limit;
         loop {
-            let committed = self.ends(topic)?;
+            let committed = all(offsets(&self.committed, topic, only, Offset::End)?)?;
             let open = wanted.iter().find(|(partition, end)| committed.get(partition) < Some(end));
             let Some((partition, _)) = open else { return Ok(wanted) };
             if shutdown.is_cancelled() {
@@ -131,7 +133,7 @@ impl Past {
                 let (topic, partition) = (topic.to_owned(), *partition);
                 return Err(StageError::Unsettled { what: "the end", topic, partition });
             }
-            thread::sleep(SETTLED_EVERY);
+            thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -247,16 +249,60 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Asks for all partitions at once: for the first offset of a time in milliseconds, or for a beginning or end.
+fn client(log: &LogSettings, isolation: &str) -> Result<BaseConsumer<Quiet>, StageError> {
+    let mut config = log.consumer("rebuild");
+    // What is read is there already: where it ends nothing is waited for.
+    config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "5");
+    config.set("isolation.level", isolation);
+    config.create_with_context(Quiet).map_err(StageError::kafka("making a consumer"))
+}
+
+/// Of all partitions, or of one alone: that of another may have no leader.
+type Offsets = BTreeMap<i32, Option<NextOffset>>;
+
+/// Asks for all at once: for the first offset of a time in milliseconds, or for a beginning or end. A leader that has just
+/// changed is asked again.
 fn offsets(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
+    only: Option<i32>,
     time: Offset,
-) -> Result<BTreeMap<i32, Option<NextOffset>>, StageError> {
+) -> Result<Offsets, StageError> {
+    let partitions = match only {
+        Some(partition) => partition..partition + 1,
+        None => 0..partition_count(consumer, topic)?,
+    };
     let mut times = TopicPartitionList::new();
-    for partition in 0..partition_count(consumer, topic)? {
+    for partition in partitions {
         times.add_partition_offset(topic, partition, time).map_err(StageError::kafka(ASKING))?;
     }
+    let deadline = Instant::now() + LEADER_LIMIT;
+    loop {
+        match ask(consumer, times.clone()) {
+            Err(error) if has_no_leader(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+            answered => return answered,
+        }
+    }
+}
+
+fn has_no_leader(error: &StageError) -> bool {
+    use RDKafkaErrorCode::{
+        FencedLeaderEpoch, LeaderNotAvailable, NotLeaderForPartition, OffsetNotAvailable, UnknownLeaderEpoch,
+    };
+    let StageError::Kafka { source, .. } = error else { return false };
+    matches!(
+        source.rdkafka_error_code(),
+        Some(
+            FencedLeaderEpoch
+                | LeaderNotAvailable
+                | NotLeaderForPartition
+                | OffsetNotAvailable
+                | UnknownLeaderEpoch
+        )
+    )
+}
+
+fn ask(consumer: &BaseConsumer<Quiet>, times: TopicPartitionList) -> Result<Offsets, StageError> {
     let found = consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(StageError::kafka(ASKING))?;
     let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
         element.error().map_err(StageError::kafka(ASKING))?;
@@ -270,15 +316,16 @@ fn offsets(
 }
 
 /// Each partition has a beginning and an end.
-fn all(offsets: BTreeMap<i32, Option<NextOffset>>) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+fn all(offsets: Offsets) -> Result<BTreeMap<i32, NextOffset>, StageError> {
     let told = |(partition, offset): (i32, Option<NextOffset>)| {
         Ok((partition, offset.ok_or(KafkaError::NoMessageReceived).map_err(StageError::kafka(ASKING))?))
     };
     offsets.into_iter().map(told).collect()
 }
 
-fn of(offsets: &BTreeMap<i32, NextOffset>, partition: i32) -> Result<NextOffset, StageError> {
-    offsets.get(&partition).copied().ok_or_else(|| trouble(KafkaError::NoMessageReceived))
+fn one(offsets: Offsets) -> Result<NextOffset, StageError> {
+    let first = all(offsets)?.into_values().next();
+    first.ok_or(KafkaError::NoMessageReceived).map_err(StageError::kafka(ASKING))
 }
 
 fn trouble(source: KafkaError) -> StageError {

@@ -102,7 +102,7 @@ impl<T: Send + 'static> Restorer<T> {
             let restored = job(stop);
             tracing::debug!(partition, took_ms = began.elapsed().as_millis(), "read back");
             let again = matches!(restored, Err(StageError::Unsettled { .. }));
-            // The last job of an assignment closes its clients, which takes a while: not on the stage's thread.
+            // The last job of an assignment closes its clients, which takes a while: better here than on the stage's thread.
             let (again, over) = if again { (Some(job), None) } else { (None, Some(job)) };
             if done.send((again, restored)).is_err() {
                 tracing::debug!(partition, "nobody wants the partition any more");

@@ -1,7 +1,10 @@
 //! How a member keeps its group whole, and how it leaves.
 
 use super::{
-    super::{StageError, group::Group},
+    super::{
+        StageError,
+        group::{Group, LOOK_LIMIT},
+    },
     Assignment, Client, POLL_WAIT, lock,
 };
 use rdkafka::consumer::Consumer as _;
@@ -27,9 +30,9 @@ impl Client {
     }
 
     /// Whether all `workers` of this process have come, and nobody's partitions are about to change.
-    pub(crate) fn is_shared_out(&self, workers: u16) -> bool {
-        self.news().is_none()
-            && self.look().is_some_and(|group| group.is_shared_out(&self.place, workers, self.partitions))
+    pub(crate) fn is_shared_out(&self, workers: u16, limit: Duration) -> bool {
+        let is_shared_out = |group: Group| group.is_shared_out(&self.place, workers, self.partitions);
+        self.news().is_none() && self.look_for(limit).is_some_and(is_shared_out)
     }
 
     /// Ends the membership, so that members of other processes get the partitions at once. Where there are none it stays
@@ -41,7 +44,11 @@ impl Client {
     }
 
     pub(super) fn look(&self) -> Option<Group> {
-        let group = Group::look(&self.consumer, &self.group, &self.topic);
+        self.look_for(LOOK_LIMIT)
+    }
+
+    fn look_for(&self, limit: Duration) -> Option<Group> {
+        let group = Group::look(&self.consumer, &self.group, &self.topic, limit);
         group.inspect_err(|error| tracing::debug!(%error, "the group can't be seen")).ok()
     }
 

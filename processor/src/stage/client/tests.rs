@@ -133,7 +133,7 @@ fn who_comes_back_between_the_two_rounds_leaves_no_partition_without_owner() {
 }
 
 #[test]
-fn a_transaction_that_a_rebalance_overtakes_is_repeated_before_anything_is_given_up() {
+fn a_transaction_that_a_rebalance_overtakes_is_begun_again_before_anything_is_given_up() {
     let site = Site::start();
     let topic = site.log.topics().dead_letters;
     let (mut first, mut second) = site.between_two_rounds();
@@ -151,7 +151,7 @@ fn a_transaction_that_a_rebalance_overtakes_is_repeated_before_anything_is_given
         second.step();
         third.told > 0
     });
-    // More than are sent before the group says that it is further: some of them are still queued then.
+    // Many: sent before the group says that it is further, some would be queued then, and given up with a gap.
     first.transact(&topic, LETTERS, partition).expect("it is the owner until it agrees");
     assert_eq!(site.committed(&topic), LETTERS + 1, "each is there once");
     let (committed, _) = first.client.positions.committed(partition).expect("an offset");

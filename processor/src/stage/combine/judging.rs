@@ -26,8 +26,8 @@ pub(super) struct Open<'a> {
     pub raw: Raw,
     pub counts: Counts,
     pub dead: Vec<DeadLetter<'a>>,
-    /// Of their messages.
-    pub dead_bytes: usize,
+    /// Of all payloads.
+    pub bytes: usize,
     pub oldest_arrival: Option<EventTime>,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Open<'a> {
             raw: Raw::default(),
             counts: Counts::default(),
             dead: Vec::new(),
-            dead_bytes: 0,
+            bytes: 0,
             oldest_arrival: None,
         }
     }
@@ -126,13 +126,13 @@ impl<'a> Open<'a> {
     fn add(&mut self, message: Fetched<'a>, record: &Record, verdict: Verdict) {
         let oldest = self.oldest_arrival.map_or(record.append_time, |oldest| oldest.min(record.append_time));
         self.oldest_arrival = Some(oldest);
+        self.bytes += message.payload_len();
         match verdict {
             Verdict::Counted if record.is_running() => self.counts.running += 1,
             Verdict::Counted => self.counts.counted += 1,
             Verdict::Duplicate => self.counts.duplicate += 1,
             Verdict::DeadLetter { reason, error } => {
                 self.counts.dead_letter += 1;
-                self.dead_bytes += message.payload_len();
                 self.dead.push(DeadLetter { message, reason, error });
             }
         }
