@@ -71,20 +71,28 @@ pub(super) async fn bytes_written(log: &LogSettings) -> anyhow::Result<u64> {
 fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
     let consumer: BaseConsumer =
         log.consumer("bench-written").set("enable.partition.eof", "true").create()?;
+    // Past rdkafka, which logs the end of a partition as an error.
+    let mut batches = Batches::new(&consumer);
     let (mut list, mut left) = (TopicPartitionList::new(), HashSet::new());
     for partition in 0..partition_count(&consumer, topic)? {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
+        batches.add(topic, partition)?;
         left.insert(partition);
     }
     consumer.assign(&list)?;
     let (mut bytes, mut watch) = (0, Watch::new());
     while !left.is_empty() {
-        match consumer.poll(WAIT) {
-            Some(Ok(message)) => bytes += message.payload_len() as u64,
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
-            Some(Err(error)) => return Err(error.into()),
-            None => {}
-        }
+        batches.take(BATCH_RECORDS, WAIT, |taken| match taken {
+            Ok(message) => {
+                bytes += message.payload_len() as u64;
+                Ok(())
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                left.remove(&partition);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })?;
         watch.look((bytes, left.len()), || format!("stuck reading {topic}"))?;
     }
     Ok(bytes)
