@@ -7,6 +7,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
+    topic_partition_list::TopicPartitionListElem,
 };
 use std::{
     cell::OnceCell,
@@ -79,7 +80,7 @@ impl Past {
 
     /// The same of one partition.
     pub(crate) fn low(&self, topic: &str, partition: i32) -> Result<NextOffset, StageError> {
-        one(offsets(&self.committed, topic, Some(partition), Offset::Beginning)?)
+        one(all(offsets(&self.committed, topic, Some(partition), Offset::Beginning)?)?)
     }
 
     /// One past the last offset that can be read.
@@ -110,8 +111,7 @@ impl Past {
         partition: i32,
         patience: Patience<'_>,
     ) -> Result<NextOffset, StageError> {
-        let ends = self.settled_of(topic, Some(partition), patience)?;
-        one(ends.into_iter().map(|(partition, end)| (partition, Some(end))).collect())
+        self.settled_of(topic, Some(partition), patience).and_then(one)
     }
 
     fn settled_of(
@@ -261,7 +261,7 @@ fn client(log: &LogSettings, isolation: &str) -> Result<BaseConsumer<Quiet>, Sta
 type Offsets = BTreeMap<i32, Option<NextOffset>>;
 
 /// Asks for all at once: for the first offset of a time in milliseconds, or for a beginning or end. A leader that has just
-/// changed is asked again.
+/// changed is asked again: librdkafka tells nobody when there is a new one.
 fn offsets(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
@@ -304,7 +304,7 @@ fn has_no_leader(error: &StageError) -> bool {
 
 fn ask(consumer: &BaseConsumer<Quiet>, times: TopicPartitionList) -> Result<Offsets, StageError> {
     let found = consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(StageError::kafka(ASKING))?;
-    let offset = |element: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+    let offset = |element: TopicPartitionListElem<'_>| {
         element.error().map_err(StageError::kafka(ASKING))?;
         let offset = match element.offset() {
             Offset::Offset(offset) => Some(NextOffset::exclusive(offset)),
@@ -323,8 +323,8 @@ fn all(offsets: Offsets) -> Result<BTreeMap<i32, NextOffset>, StageError> {
     offsets.into_iter().map(told).collect()
 }
 
-fn one(offsets: Offsets) -> Result<NextOffset, StageError> {
-    let first = all(offsets)?.into_values().next();
+fn one(offsets: BTreeMap<i32, NextOffset>) -> Result<NextOffset, StageError> {
+    let first = offsets.into_values().next();
     first.ok_or(KafkaError::NoMessageReceived).map_err(StageError::kafka(ASKING))
 }
 
