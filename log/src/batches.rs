@@ -1,24 +1,25 @@
-//! Messages of a consumer, past what rdkafka does for each: some looks at the clock and counted pointers, which cost about
-//! as much as to fetch it.
+//! Messages of a consumer, past what rdkafka and librdkafka do for each that is polled alone: looks at the clock, locks and
+//! counted pointers, which cost about as much as to fetch it.
 
 #![expect(unsafe_code, reason = "rdkafka has no way to its queues; all the rest is the same client")]
 
 use rdkafka::{
     bindings::{
-        RD_KAFKA_EVENT_ERROR, RD_KAFKA_EVENT_FETCH, rd_kafka_consume_batch_queue, rd_kafka_event_destroy,
-        rd_kafka_event_error, rd_kafka_event_message_next, rd_kafka_event_t, rd_kafka_event_topic_partition,
-        rd_kafka_event_type, rd_kafka_header_get_last, rd_kafka_headers_t, rd_kafka_message_destroy,
-        rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_queue_destroy,
-        rd_kafka_queue_forward, rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_poll,
-        rd_kafka_queue_t, rd_kafka_timestamp_type_t, rd_kafka_topic_partition_destroy,
+        rd_kafka_consume_batch_queue, rd_kafka_consume_callback_queue, rd_kafka_header_get_last,
+        rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t,
+        rd_kafka_message_timestamp, rd_kafka_queue_destroy, rd_kafka_queue_forward,
+        rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_t, rd_kafka_t,
+        rd_kafka_timestamp_type_t, rd_kafka_yield,
     },
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     types::RDKafkaRespErr,
 };
 use std::{
-    ffi::{CStr, CString, c_int},
+    any::Any,
+    ffi::{CStr, CString, c_int, c_void},
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     slice,
     time::Duration,
@@ -52,26 +53,35 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
         Ok(())
     }
 
-    /// Gives `each` up to `count` messages and errors that are there, in the order in which they came. It waits for the
-    /// first, but no longer than `wait`. After an error of `each` that message is lost: it has to be read again.
+    /// Gives `each` the messages and errors that are there, in the order in which they came, but no more than `count`. It
+    /// waits for the first, but no longer than `wait`, and sometimes it comes back earlier with none. After an error of
+    /// `each` that message is lost: it has to be read again.
+    ///
+    /// While it works librdkafka takes the queue for empty and fetches: so that not much more is held than the queue's
+    /// limits allow, `count` should mostly be more than what is there.
     pub fn take<E>(
         &mut self,
         count: usize,
         wait: Duration,
-        mut each: impl FnMut(Result<Fetched<'a>, KafkaError>) -> Result<(), E>,
+        each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut wait = wait;
-        for _ in 0..count {
-            let Some(event) = self.poll(wait) else { break };
-            wait = Duration::ZERO;
-            event.read().map_or(Ok(()), &mut each)?;
+        if count == 0 {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn poll(&mut self, wait: Duration) -> Option<Event> {
-        // SAFETY: the queue is there, and what comes of it is ours to give back.
-        NonNull::new(unsafe { rd_kafka_queue_poll(self.queue.as_ptr(), milliseconds(wait)) }).map(Event)
+        let client = self.consumer.client().native_ptr();
+        let mut taking = Taking { client, left: count, each, ended: Ok(Ok(())) };
+        let opaque = (&raw mut taking).cast();
+        // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile.
+        // Where the call says that it failed, nothing has come.
+        unsafe {
+            rd_kafka_consume_callback_queue(
+                self.queue.as_ptr(),
+                milliseconds(wait),
+                Some(callback_of(&taking)),
+                opaque,
+            );
+        }
+        taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Takes up to `count` messages and gives them back unread; how many. It waits for so many, but no longer than `wait`.
@@ -105,64 +115,65 @@ impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {
     }
 }
 
-/// Something that has come: a message, or the news that there is none.
-struct Event(NonNull<rd_kafka_event_t>);
-
-impl Event {
-    /// `None` if it is of no interest here.
-    fn read<'a>(self) -> Option<Result<Fetched<'a>, KafkaError>> {
-        let event = self.0.as_ptr();
-        // SAFETY: the event is there until `drop`, and with it its message, which only `Fetched` reads.
-        unsafe {
-            match rd_kafka_event_type(event) {
-                RD_KAFKA_EVENT_FETCH => {
-                    let message = NonNull::new(rd_kafka_event_message_next(event).cast_mut())?;
-                    Some(Ok(Fetched { native: message, _event: self, _consumer: PhantomData }))
-                }
-                RD_KAFKA_EVENT_ERROR => Some(Err(self.error())),
-                _ => None,
-            }
-        }
-    }
-
-    fn error(&self) -> KafkaError {
-        let event = self.0.as_ptr();
-        // SAFETY: the event is there; the place that it is asked for is ours to give back.
-        unsafe {
-            let error = rd_kafka_event_error(event);
-            let place = rd_kafka_event_topic_partition(event);
-            let partition = place.as_ref().map(|place| place.partition);
-            if !place.is_null() {
-                rd_kafka_topic_partition_destroy(place);
-            }
-            match (error, partition) {
-                (RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF, Some(partition)) => {
-                    KafkaError::PartitionEOF(partition)
-                }
-                _ => KafkaError::MessageConsumption(error.into()),
-            }
-        }
-    }
+/// A take that is under way.
+struct Taking<F, E> {
+    client: *mut rd_kafka_t,
+    /// How many may still be taken.
+    left: usize,
+    each: F,
+    /// Or what `each` panicked with.
+    ended: Result<Result<(), E>, Box<dyn Any + Send>>,
 }
 
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: it is ours, and nobody uses it after this.
-        unsafe { rd_kafka_event_destroy(self.0.as_ptr()) };
+type Callback = unsafe extern "C" fn(*mut rd_kafka_message_t, *mut c_void);
+
+/// The function for takes of this type.
+fn callback_of<F, E>(_: &Taking<F, E>) -> Callback
+where
+    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+{
+    pass_on::<F, E>
+}
+
+/// # Safety
+/// librdkafka gives a message that is there until this returns, and the [`Taking`] of these types.
+unsafe extern "C" fn pass_on<F, E>(message: *mut rd_kafka_message_t, taking: *mut c_void)
+where
+    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+{
+    // SAFETY: the caller says so.
+    let taking = unsafe { &mut *taking.cast::<Taking<F, E>>() };
+    let Some(native) = NonNull::new(message) else { return };
+    let message = Fetched { native, _held: PhantomData };
+    // A panic must not go through the C code.
+    taking.ended = catch_unwind(AssertUnwindSafe(|| (taking.each)(message.or_error())));
+    taking.left -= 1;
+    if taking.left == 0 || !matches!(taking.ended, Ok(Ok(()))) {
+        // SAFETY: the client is there; what is left goes back to the head of the queue.
+        unsafe { rd_kafka_yield(taking.client) };
     }
 }
 
 /// A message as librdkafka holds it.
-pub struct Fetched<'a> {
+pub struct Fetched<'m> {
     native: NonNull<rd_kafka_message_t>,
-    /// Holds the message.
-    _event: Event,
-    _consumer: PhantomData<&'a ()>,
+    _held: PhantomData<&'m ()>,
 }
 
 impl Fetched<'_> {
+    /// What comes without being a message tells why.
+    fn or_error(self) -> Result<Self, KafkaError> {
+        match self.native().err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(self),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                Err(KafkaError::PartitionEOF(self.partition()))
+            }
+            error => Err(KafkaError::MessageConsumption(error.into())),
+        }
+    }
+
     fn native(&self) -> &rd_kafka_message_t {
-        // SAFETY: it is there for as long as its event is, and nothing changes it.
+        // SAFETY: it is there for as long as this is, and nothing changes it.
         unsafe { self.native.as_ref() }
     }
 
@@ -175,9 +186,8 @@ impl Fetched<'_> {
     }
 
     pub fn payload(&self) -> Option<&[u8]> {
-        let native = self.native();
-        // SAFETY: librdkafka says where the bytes are, and they stay there until `drop`.
-        unsafe { bytes(native.payload.cast(), native.len) }
+        // SAFETY: librdkafka says where the bytes are, and they stay there as long as the message.
+        unsafe { bytes(self.native().payload.cast(), self.native().len) }
     }
 
     pub fn payload_len(&self) -> usize {
@@ -185,9 +195,8 @@ impl Fetched<'_> {
     }
 
     pub fn key(&self) -> Option<&[u8]> {
-        let native = self.native();
         // SAFETY: as for the payload.
-        unsafe { bytes(native.key.cast(), native.key_len) }
+        unsafe { bytes(self.native().key.cast(), self.native().key_len) }
     }
 
     /// In milliseconds since 1970, if the log said.
@@ -384,11 +393,42 @@ mod tests {
         let mut batches = Batches::new(&consumer);
         batches.add(TOPIC, 0).expect("a queue");
         assign(&consumer, &[0]);
-        let mut given = 0;
-        let refused = batches.take(5, PATIENCE, |item| {
-            given += 1;
-            item.map_or(Err("a message"), |_| Err("no more"))
-        });
+        let (mut given, mut refused) = (0, Ok(()));
+        let deadline = Instant::now() + PATIENCE;
+        while refused.is_ok() {
+            assert!(Instant::now() < deadline, "nothing comes");
+            refused = batches.take(5, Duration::from_millis(50), |item| {
+                given += 1;
+                item.map_or(Err("a message"), |_| Err("no more"))
+            });
+        }
         assert_eq!((refused, given), (Err("no more"), 1));
+        let after = until_seen(&mut batches, 4);
+        assert_eq!(
+            after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(),
+            [1, 2, 3, 4],
+            "what is left"
+        );
+    }
+
+    #[test]
+    fn a_panic_comes_through_and_what_is_left_stays() {
+        let (cluster, producer) = cluster(1);
+        (0..3).for_each(|number| send(&producer, &[number]));
+        let consumer = consumer(&cluster.bootstrap_servers());
+        let mut batches = Batches::new(&consumer);
+        batches.add(TOPIC, 0).expect("a queue");
+        assign(&consumer, &[0]);
+        let deadline = Instant::now() + PATIENCE;
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            while Instant::now() < deadline {
+                let taken: Result<(), ()> =
+                    batches.take(5, Duration::from_millis(50), |_| panic!("on purpose"));
+                taken.expect("no error");
+            }
+        }));
+        assert!(panicked.is_err(), "it did not panic");
+        let after = until_seen(&mut batches, 2);
+        assert_eq!(after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), [1, 2]);
     }
 }

@@ -13,7 +13,7 @@ pub struct LogSettings {
     /// Put before the name of each topic, consumer group and transaction
     #[arg(long, env = "TOPIC_PREFIX", default_value = "millrace.")]
     pub topic_prefix: String,
-    /// Partitions of each topic that has to be created
+    /// Partitions of the raw topic, if it has to be created; the topics that stages write get as many, but at most 8
     #[arg(long, env = "TOPIC_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=300))]
     pub topic_partitions: i32,
     /// Replicas of each topic that has to be created; -1 takes the broker's default

@@ -61,10 +61,14 @@ impl Admission {
         created: impl FnOnce(WorkspaceId) -> Option<EventTime>,
     ) -> Verdict {
         match self.admit(append_time, record, created) {
-            Ok(identity) if self.is_repeat(offset, &identity) => Verdict::Duplicate,
-            Ok(_) => Verdict::Counted,
+            Ok(identity) => self.judge_admitted(offset, &identity),
             Err(refused) => refused,
         }
+    }
+
+    /// The same of one that [`Self::admit`] has let pass.
+    pub(crate) fn judge_admitted(&mut self, offset: i64, identity: &Identity) -> Verdict {
+        if self.is_repeat(offset, identity) { Verdict::Duplicate } else { Verdict::Counted }
     }
 
     /// The rules that one record is held against, or the dead letter that it becomes. Whether it is a repeat is not asked.

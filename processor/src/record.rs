@@ -1,6 +1,7 @@
 //! Reads what the windows need of a raw record, without building the rest: the rest is only checked, by the same rules
 //! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid.
 
+mod hex;
 mod quick;
 mod reader;
 

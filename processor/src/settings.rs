@@ -36,7 +36,7 @@ impl Settings {
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdmissionSettings {
     /// Repeats of an id are seen at least this many records back in a partition; up to twice as many ids are held,
-    /// about 20 bytes each
+    /// about 30 bytes each
     #[arg(long, env = "DEDUPE_RECORDS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub dedupe_records: u32,
     /// A record whose `completed_at` lies further ahead of the log's clock is a dead letter

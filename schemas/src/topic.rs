@@ -26,6 +26,9 @@ pub struct TopicSpec {
     pub config: Vec<(&'static str, &'static str)>,
 }
 
+/// Of each topic that stages write: what is in them grows with keys, not with records, and each costs the log something in
+/// each transaction.
+const DERIVED_PARTITIONS_MAX: i32 = 8;
 const HOUR_MS: &str = "3600000";
 const DAY_MS: &str = "86400000";
 const WEEK_MS: &str = "604800000";
@@ -43,12 +46,14 @@ impl Topics {
         }
     }
 
-    /// The topics with `partitions` each; `partials` and `aggregates` always have as many as each other.
+    /// The raw topic with `partitions`, the others with at most eight; `partials` and `aggregates` always have as many as
+    /// each other.
     pub fn specs(&self, partitions: i32) -> Vec<TopicSpec> {
         let append_time = ("message.timestamp.type", "LogAppendTime");
+        let derived = partitions.min(DERIVED_PARTITIONS_MAX);
         let spec = |name: &str, retention: &'static str| TopicSpec {
             name: name.to_owned(),
-            partitions,
+            partitions: derived,
             config: vec![append_time, ("retention.ms", retention)],
         };
         let mut dead_letters = spec(&self.dead_letters, WEEK_MS);
@@ -58,11 +63,11 @@ impl Topics {
         ledger.config.push(("max.message.bytes", "8388608"));
         let progress = TopicSpec {
             name: self.progress.clone(),
-            partitions,
+            partitions: derived,
             config: vec![append_time, ("cleanup.policy", "compact"), ("segment.ms", HOUR_MS)],
         };
         vec![
-            spec(&self.metrics, WEEK_MS),
+            TopicSpec { partitions, ..spec(&self.metrics, WEEK_MS) },
             spec(&self.partials, DAY_MS),
             spec(&self.aggregates, WEEK_MS),
             progress,

@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 /// Slots of the first table.
 const SLOTS_MIN: usize = 1_024;
+/// Looks that are begun together.
+const AHEAD: usize = 16;
 
 /// What was seen in a generation and in the one before.
 #[derive(Debug)]
@@ -43,12 +45,25 @@ impl Memory {
         self.generation = generation;
     }
 
+    /// Where the looks at these begin is asked for together: a core waits for some lines of memory as long as for one.
     pub(super) fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
-        let seen = identities.into_iter().fold(0, |seen, identity| {
-            let fingerprint = fingerprint(self.secret, identity);
-            seen ^ self.current.first(fingerprint) ^ self.previous.first(fingerprint)
-        });
-        black_box(seen);
+        let mut places = [(0, 0); AHEAD];
+        let mut identities = identities.into_iter();
+        loop {
+            let mut count = 0;
+            for (place, identity) in places.iter_mut().zip(identities.by_ref()) {
+                let fingerprint = fingerprint(self.secret, identity);
+                *place = (self.current.home(fingerprint), self.previous.home(fingerprint));
+                count += 1;
+            }
+            let seen = places[..count].iter().fold(0, |seen, (current, previous)| {
+                seen ^ self.current.slot(*current) ^ self.previous.slot(*previous)
+            });
+            black_box(seen);
+            if count < AHEAD {
+                return;
+            }
+        }
     }
 }
 
@@ -63,94 +78,136 @@ fn fingerprint(secret: u128, identity: &Identity) -> u128 {
     mixed ^ identity.id.0.as_u128()
 }
 
-/// A set in one array: a look is mostly one line of the cache, where a table with its marks apart has two.
+/// A set: what is looked at first is small, so that much of it stays in the caches, also in those of addresses; the ids
+/// lie in the order in which they came.
 #[derive(Debug)]
 struct Ids {
     /// Two odd numbers, so that nobody can choose ids that come to lie together.
     keys: [u64; 2],
-    /// 0 is an empty one; as many as a power of two.
-    slots: Vec<u128>,
-    used: usize,
-    has_zero: bool,
+    ids: Vec<u128>,
+    /// As many as a power of two, 2ⁿ. 0 is an empty one; else the low n bits say where the id is, from 1, and the rest is
+    /// some of the id's hash.
+    slots: Vec<u32>,
+}
+
+/// What a look is for.
+struct Sought {
+    id: u128,
+    /// The slot at which it begins.
+    home: usize,
+    /// As in a slot.
+    tag: u32,
 }
 
 impl Ids {
     /// Takes no memory before something is in it.
     fn new(secret: u128) -> Self {
         let [low, high] = halves(secret);
-        Self { keys: [low | 1, high | 1], slots: Vec::new(), used: 0, has_zero: false }
+        Self { keys: [low | 1, high | 1], ids: Vec::new(), slots: Vec::new() }
     }
 
     /// Keeps the memory: as many will come again.
     fn clear(&mut self) {
+        self.ids.clear();
         self.slots.fill(0);
-        (self.used, self.has_zero) = (0, false);
     }
 
     fn contains(&self, id: u128) -> bool {
-        match id {
-            0 => self.has_zero,
-            _ => self.find(id).is_some_and(|slot| self.slots[slot] == id),
-        }
+        !self.slots.is_empty() && self.find(&self.sought(id)).is_ok()
     }
 
     /// True if it was not there.
     fn insert(&mut self, id: u128) -> bool {
-        if id == 0 {
-            return !std::mem::replace(&mut self.has_zero, true);
-        }
         // Never more than five of eight, or looks become long.
-        if self.used * 8 >= self.slots.len() * 5 {
+        if self.ids.len() * 8 >= self.slots.len() * 5 {
             self.grow();
         }
-        let slot = self.find(id).expect("it has grown");
-        let is_new = self.slots[slot] == 0;
-        self.slots[slot] = id;
-        self.used += usize::from(is_new);
-        is_new
+        let sought = self.sought(id);
+        let Err(slot) = self.find(&sought) else { return false };
+        self.ids.push(id);
+        let place = u32::try_from(self.ids.len()).expect("fewer than slots");
+        self.slots[slot] = sought.tag | place;
+        true
     }
 
-    /// Where it is, or belongs; `None` without slots.
-    fn find(&self, id: u128) -> Option<usize> {
-        let mask = self.slots.len().checked_sub(1)?;
-        let mut slot = self.home(id);
-        while self.slots[slot] != 0 && self.slots[slot] != id {
-            slot = (slot + 1) & mask;
+    /// In which slot it is, or else in which it belongs. There are slots, and one of them is empty.
+    fn find(&self, sought: &Sought) -> Result<usize, usize> {
+        let (last, mask) = (self.slots.len() - 1, self.place_mask());
+        let mut slot = sought.home;
+        loop {
+            let found = self.slots[slot];
+            if found == 0 {
+                return Err(slot);
+            }
+            if found & !mask == sought.tag && self.ids[(found & mask) as usize - 1] == sought.id {
+                return Ok(slot);
+            }
+            slot = (slot + 1) & last;
         }
-        Some(slot)
+    }
+
+    fn sought(&self, id: u128) -> Sought {
+        let hash = self.hash(id);
+        #[expect(clippy::cast_possible_truncation, reason = "32 bits are meant")]
+        let below = (hash >> (u64::BITS - u32::BITS - self.slots.len().trailing_zeros())) as u32;
+        Sought { id, home: self.home_of(hash), tag: below & !self.place_mask() }
+    }
+
+    /// The bits of a slot that say where the id is.
+    fn place_mask(&self) -> u32 {
+        u32::try_from(self.slots.len() - 1).expect("a generation has at most 100,000,000 records")
+    }
+
+    fn hash(&self, id: u128) -> u64 {
+        let ([low, high], [first, second]) = (halves(id), self.keys);
+        let [folded, over] = halves(u128::from(low ^ first) * u128::from(high ^ second));
+        // The high bits of a product depend on all of its factors.
+        (folded ^ over).wrapping_mul(first)
+    }
+
+    fn home_of(&self, hash: u64) -> usize {
+        let bits = self.slots.len().trailing_zeros();
+        #[expect(clippy::cast_possible_truncation, reason = "there are as many slots in memory")]
+        let slot = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
+        slot
     }
 
     /// The slot at which a look begins.
     fn home(&self, id: u128) -> usize {
-        let ([low, high], [first, second]) = (halves(id), self.keys);
-        let [folded, over] = halves(u128::from(low ^ first) * u128::from(high ^ second));
-        // The high bits of a product depend on all of its factors.
-        let mixed = (folded ^ over).wrapping_mul(first);
-        let bits = self.slots.len().trailing_zeros();
-        #[expect(clippy::cast_possible_truncation, reason = "there are as many slots in memory")]
-        let slot = mixed.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
-        slot
+        self.home_of(self.hash(id))
     }
 
-    /// What a look begins with.
-    fn first(&self, id: u128) -> u128 {
-        self.slots.get(self.home(id)).copied().unwrap_or_default()
+    /// What is in a slot, if there is one.
+    fn slot(&self, slot: usize) -> u32 {
+        self.slots.get(slot).copied().unwrap_or_default()
     }
 
     fn grow(&mut self) {
-        let slots = (self.slots.len() * 2).max(SLOTS_MIN);
-        let before = std::mem::replace(&mut self.slots, written(slots));
-        for id in before.into_iter().filter(|id| *id != 0) {
-            let slot = self.find(id).expect("it has grown");
-            self.slots[slot] = id;
+        self.slots = written((self.slots.len() * 2).max(SLOTS_MIN));
+        let ids = std::mem::take(&mut self.ids);
+        for (id, place) in ids.iter().zip(1..) {
+            let sought = self.sought(*id);
+            let slot = self.free_from(sought.home);
+            self.slots[slot] = sought.tag | place;
         }
+        self.ids = ids;
+    }
+
+    /// The first empty slot from there on.
+    fn free_from(&self, home: usize) -> usize {
+        let last = self.slots.len() - 1;
+        let mut slot = home;
+        while self.slots[slot] != 0 {
+            slot = (slot + 1) & last;
+        }
+        slot
     }
 }
 
 /// Empty slots, each of them written: of memory that is only set aside the first look would map a page to read, and the
 /// first write another.
 #[expect(clippy::slow_vector_initialization, reason = "the pages are to be written")]
-fn written(slots: usize) -> Vec<u128> {
+fn written(slots: usize) -> Vec<u32> {
     let mut all = Vec::with_capacity(slots);
     all.resize(slots, 0);
     all
@@ -194,7 +251,7 @@ mod tests {
         for pattern in patterns {
             let mut ids = Ids::new(Uuid::new_v4().as_u128());
             (1..=60_000).for_each(|number| assert!(ids.insert(pattern(number))));
-            let runs = ids.slots.split(|slot| *slot == 0).map(<[u128]>::len);
+            let runs = ids.slots.split(|slot| *slot == 0).map(<[u32]>::len);
             assert!(runs.max().is_some_and(|longest| longest < 200), "ids come to lie together");
         }
     }

@@ -1,6 +1,7 @@
 //! Reads JSON from left to right, but only the plain forms of it: each method takes what it names or nothing at all.
 
-use memchr::memchr2;
+use super::hex;
+use memchr::{memchr, memchr2};
 use millrace_schemas::{EventTime, Status};
 use uuid::Uuid;
 
@@ -10,9 +11,8 @@ const COUNT_DIGITS: usize = 18;
 /// Exact as doubles: a quotient by them is rounded once, as the shortest decimal is.
 const POWERS: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-const UUID_BYTES: usize = 36;
-const STATUSES: [(&[u8], Status); 5] = [
-    (b"success\"", Status::Success),
+/// But for the one that nearly all have.
+const STATUSES: [(&[u8], Status); 4] = [
     (b"failed\"", Status::Failed),
     (b"timeout\"", Status::Timeout),
     (b"cancelled\"", Status::Cancelled),
@@ -46,6 +46,7 @@ impl<'a> Reader<'a> {
         Some(byte)
     }
 
+    #[inline(always)]
     pub(super) fn take(&mut self, expected: &[u8]) -> bool {
         let found = self.rest().starts_with(expected);
         self.at += if found { expected.len() } else { 0 };
@@ -61,29 +62,23 @@ impl<'a> Reader<'a> {
         self.at += usize::from(self.bytes.get(self.at) == Some(&b' '));
     }
 
-    /// The place of a name in `names`; `likely` is tried first. The opening quote is read already, names have the closing
-    /// one.
-    pub(super) fn name(&mut self, names: &[&[u8]], likely: usize) -> Option<usize> {
-        if names.get(likely).is_some_and(|name| self.take(name)) {
-            return Some(likely);
-        }
-        names.iter().position(|name| self.take(name))
-    }
-
     pub(super) fn null(&mut self) -> bool {
         self.take(b"null")
     }
 
     pub(super) fn uuid(&mut self) -> Option<Uuid> {
         self.expect(b'"')?;
-        let id = Uuid::try_parse_ascii(self.rest().get(..UUID_BYTES)?).ok()?;
-        self.at += UUID_BYTES;
+        let id = hex::uuid(self.rest().first_chunk()?)?;
+        self.at += hex::UUID_BYTES;
         self.expect(b'"')?;
         Some(id)
     }
 
     pub(super) fn status(&mut self) -> Option<Status> {
         self.expect(b'"')?;
+        if self.take(b"success\"") {
+            return Some(Status::Success);
+        }
         STATUSES.iter().find(|(name, _)| self.take(name)).map(|(_, status)| *status)
     }
 
@@ -91,7 +86,7 @@ impl<'a> Reader<'a> {
     pub(super) fn time(&mut self) -> Option<EventTime> {
         self.expect(b'"')?;
         let rest = self.rest();
-        let end = rest.iter().position(|byte| *byte == b'"')?;
+        let end = memchr(b'"', rest)?;
         self.at += end + 1;
         EventTime::parse_utc(&rest[..end])
     }

@@ -19,6 +19,29 @@ pub(crate) struct Record {
     /// The workspace that it names: also one that is not valid may do so.
     pub workspace: Option<WorkspaceId>,
     pub from_edge: bool,
+    /// It is certain that it is no dead letter.
+    pub admitted: bool,
+    /// What a dead letter would need: where it may become one, and only in combine.
+    pub original: Option<Box<Original>>,
+}
+
+/// What a dead letter repeats of its message.
+pub(crate) struct Original {
+    /// Both may be cut.
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    /// Of the whole payload.
+    pub payload_bytes: usize,
+}
+
+impl Original {
+    pub(super) fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len)
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.payload.as_ref().is_some_and(|payload| payload.len() < self.payload_bytes)
+    }
 }
 
 impl Record {
@@ -29,7 +52,16 @@ impl Record {
             Ok((identity, _)) => Some(identity.workspace),
             Err(_) => payload.and_then(record::workspace),
         };
-        Self { partition, offset, append_time, parsed, workspace, from_edge: false }
+        Self {
+            partition,
+            offset,
+            append_time,
+            parsed,
+            workspace,
+            from_edge: false,
+            admitted: false,
+            original: None,
+        }
     }
 
     /// It has no outcome yet: accepted, but in no count.
@@ -117,9 +149,17 @@ impl Source {
         self.begun.take().into_iter().chain(self.tally.take()).collect()
     }
 
-    /// A record is judged soon.
-    pub(super) fn look_ahead(&self, record: &Record) {
-        self.admission.look_ahead(record.parsed.iter().map(|(identity, _)| identity));
+    /// Whether it is certain by now that the record is no dead letter.
+    pub(super) fn admits(&self, record: &Record, created: &HashMap<WorkspaceId, EventTime>) -> bool {
+        let Ok((identity, _)) = record.parsed else { return false };
+        let created = |workspace| created.get(&workspace).copied();
+        self.admission.admit(record.append_time, Ok(identity), created).is_ok()
+    }
+
+    /// Records are judged soon.
+    pub(super) fn look_ahead(&self, records: &[Record]) {
+        let identities = records.iter().filter_map(|record| record.parsed.as_ref().ok());
+        self.admission.look_ahead(identities.map(|(identity, _)| identity));
     }
 
     /// Judges one record and adds it to `raw` if it counts.
@@ -130,10 +170,14 @@ impl Source {
         raw: &mut Raw,
         now: EventTime,
     ) -> Verdict {
-        let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
-        let verdict = self
-            .admission
-            .judge(record.offset, record.append_time, identity, |workspace| created.get(&workspace).copied());
+        let verdict = match &record.parsed {
+            Ok((identity, _)) if record.admitted => self.admission.judge_admitted(record.offset, identity),
+            parsed => {
+                let identity = parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
+                let created = |workspace| created.get(&workspace).copied();
+                self.admission.judge(record.offset, record.append_time, identity, created)
+            }
+        };
         self.next = NextOffset::after(record.offset);
         self.last_record = now;
         self.changed = true;
@@ -148,7 +192,8 @@ impl Source {
     }
 
     fn tally(&mut self, record: &Record, verdict: &Verdict, created: &HashMap<WorkspaceId, EventTime>) {
-        let workspace = record.workspace.filter(|workspace| created.contains_key(workspace));
+        let exists = |workspace: &WorkspaceId| record.admitted || created.contains_key(workspace);
+        let workspace = record.workspace.filter(exists);
         let counts = self.tally.count(record.offset, record.append_time, workspace);
         counts.read += 1;
         counts.from_edge += i64::from(record.from_edge);

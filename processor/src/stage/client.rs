@@ -41,8 +41,12 @@ const MESSAGE_BYTES_MAX: &str = "8388608";
 /// A partition that was just taken on may not be there yet.
 const SEEK_LIMIT: Duration = Duration::from_secs(5);
 const SEEK_PAUSE: Duration = Duration::from_millis(10);
-/// Fetched ahead per consumer.
+/// Fetched ahead per consumer: no more is fetched where there is so much, or so many, which then are mostly still in the
+/// caches when they are read.
 const FETCH_AHEAD_KBYTES: &str = "32768";
+const FETCH_AHEAD_MESSAGES: &str = "20000";
+/// Of one answer, however many partitions it is for.
+const FETCH_BYTES_MAX: &str = "8388608";
 const POLL_WAIT: Duration = Duration::from_millis(20);
 
 /// One member of a stage's group, and its producer.
@@ -78,6 +82,8 @@ impl Client {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", FETCH_AHEAD_KBYTES)
+            .set("queued.min.messages", FETCH_AHEAD_MESSAGES)
+            .set("fetch.max.bytes", FETCH_BYTES_MAX)
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
         let producer: BaseProducer<Delivered> = log

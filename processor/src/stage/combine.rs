@@ -11,7 +11,7 @@ pub use meters::Meters;
 
 use super::{
     StageError,
-    chunk::{Record, Source},
+    chunk::{Original, Record, Source},
     client::{Assignment, Client, Events},
     entries::Ledger,
     frame::{self, Router},
@@ -36,7 +36,7 @@ use rdkafka::{
 use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
     collections::BTreeMap,
-    ffi::CString,
+    ffi::{CStr, CString},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -45,20 +45,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The workers' group.
 pub(crate) const GROUP: &str = "combine";
-/// A chunk with dead letters ends when its payloads have this many bytes: a letter's message is held until it is written, and
-/// with it all that was fetched together.
-const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A chunk ends when its dead letters have this many bytes.
+const LETTERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a poll waits for the first record of a chunk: idleness is noticed as often.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
-/// Taken from the client at once, between looks at the clock and the group.
-const BATCH_RECORDS: usize = 1_024;
-/// Read and judged together: they should still be in the cache when they are looked at again.
-const BLOCK_RECORDS: usize = 4_096;
-/// Fewer, where they are large.
-const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -159,58 +152,63 @@ impl<'a> Worker<'a> {
 
     /// Judges what comes until it is enough, the commit interval has passed since the first record, or the group wants
     /// something: that waits until what was judged is committed.
-    fn gather(&mut self) -> Result<Open<'a>, StageError> {
+    fn gather(&mut self) -> Result<Open, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
-        let (mut open, mut block, mut bytes) = (Open::new(), Vec::new(), 0);
-        let mut pace = Pace::new(Instant::now(), POLL_WAIT);
+        let (mut open, mut pace) = (Open::new(), Pace::new(Instant::now(), POLL_WAIT));
+        let mut records = Vec::new();
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
             let left = pace.left(Instant::now());
-            let gathered = block.len() + usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
+            let gathered = usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
             let over = left.is_zero()
                 || gathered >= records_max
-                || (!open.dead.is_empty() && open.bytes >= HELD_BYTES_MAX)
+                || open.letters_bytes >= LETTERS_BYTES_MAX
                 || self.client.news().is_some()
                 || self.components.shutdown.is_cancelled();
-            if over || block.len() >= BLOCK_RECORDS || bytes >= BLOCK_BYTES {
-                self.judge(&mut open, std::mem::take(&mut block))?;
-                bytes = 0;
-            }
             if over {
                 return Ok(open);
             }
-            let count = BATCH_RECORDS.min(records_max - gathered);
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
-            let before = block.len();
-            bytes += self.take(count, left.min(wait), &mut block)?;
-            if gathered == 0 && !block.is_empty() {
-                pace.begin(Instant::now(), interval, self.commit_took);
+            let came = self.take(records_max - gathered, left.min(wait), &mut records)?;
+            if gathered == 0 && !records.is_empty() {
+                pace.begin(came, interval, self.commit_took);
             }
-            pace.took(block.len() - before, count);
+            pace.took(records.len());
+            self.judge(&mut open, &mut records)?;
+            records.clear();
         }
     }
 
-    /// Takes up to `count` messages from the client, and tells how many bytes they have.
+    /// Reads what has come, up to `count` messages, and tells when the first of them did.
     fn take(
         &mut self,
         count: usize,
         wait: Duration,
-        block: &mut Vec<Fetched<'a>>,
-    ) -> Result<usize, StageError> {
-        let (sources, mut bytes) = (&mut self.sources, 0);
+        records: &mut Vec<Record>,
+    ) -> Result<Instant, StageError> {
+        let mut came = Instant::now();
+        let (sources, known, from_edge) = (&mut self.sources, &self.known, &self.from_edge);
         self.batches.take(count, wait, |taken| match taken {
             Ok(message) => {
-                bytes += message.payload_len();
+                if records.is_empty() {
+                    came = Instant::now();
+                }
                 // None comes before the partition is restored: its place would be lost.
-                sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?.received();
-                block.push(message);
+                let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
+                source.received();
+                let mut record = read_fetched(&message, from_edge);
+                record.admitted = source.admits(&record, known);
+                if !record.admitted {
+                    record.original = Some(Box::new(original(&message)));
+                }
+                records.push(record);
                 Ok(())
             }
             Err(error) => follow_error(sources, error),
         })?;
-        Ok(bytes)
+        Ok(came)
     }
 
     /// Lets the client work.
@@ -285,8 +283,19 @@ fn wait(runtime: &Runtime, duration: Duration) {
     runtime.block_on(async { tokio::time::sleep(duration).await });
 }
 
-fn fetched_time(message: &Fetched<'_>) -> EventTime {
-    EventTime::from_millis(message.timestamp_ms().unwrap_or(0))
+fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
+    let append_time = EventTime::from_millis(message.timestamp_ms().unwrap_or(0));
+    let record = Record::parse(message.partition(), message.offset(), append_time, message.payload());
+    Record { from_edge: message.has_header(from_edge), ..record }
+}
+
+fn original(message: &Fetched<'_>) -> Original {
+    let short = |bytes: &[u8]| bytes[..bytes.len().min(LETTER_BYTES_MAX)].to_vec();
+    Original {
+        key: message.key().map(short),
+        payload: message.payload().map(short),
+        payload_bytes: message.payload_len(),
+    }
 }
 
 pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {

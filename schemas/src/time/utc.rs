@@ -13,7 +13,7 @@ pub(super) fn parse(text: &[u8]) -> Option<EventTime> {
     if separators != *b"--T::" || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let day_seconds = (hour * 60 + minute) * 60 + second;
+    let day_seconds = i64::from((hour * 60 + minute) * 60 + second);
     Some(EventTime((days_from_epoch(date)? * 86_400 + day_seconds) * 1_000_000 + fraction(rest)?))
 }
 
@@ -28,28 +28,28 @@ fn fraction(rest: &[u8]) -> Option<i64> {
     Some(micros.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u32::from(digit - b'0')))
 }
 
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`, for the years 0 to 9999.
-fn days_from_epoch((year, month, day): (i64, i64, i64)) -> Option<i64> {
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`, for the years 0 to 9999: counted from
+/// an era earlier, so that nothing is negative.
+fn days_from_epoch((year, month, day): (u32, u32, u32)) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
         4 | 6 | 9 | 11 => 30,
-        2 => 28 + i64::from(leap),
+        2 => 28 + u32::from(leap),
         _ => return None,
     };
     if !(1..=days).contains(&day) {
         return None;
     }
-    let year = year - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
+    let year = year + 400 - u32::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(era * 146_097 + day_of_era - 719_468)
+    Some(i64::from(era * 146_097 + day_of_era) - 146_097 - 719_468)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From verdicts to a transaction.
 
 use super::{
-    LETTER_BYTES_MAX, Worker, encoding, fetched_time,
+    Worker, encoding,
     judging::{DeadLetter, Open},
 };
 use crate::stage::{StageError, frame};
@@ -23,7 +23,7 @@ use std::time::Instant;
 
 impl Worker<'_> {
     /// Commits what is open, and tells how far the sources are, if there is news of them.
-    pub(super) fn commit(&mut self, mut open: Open<'_>) -> Result<(), StageError> {
+    pub(super) fn commit(&mut self, mut open: Open) -> Result<(), StageError> {
         let idle_after = self.settings.windows.idle_after.into();
         let now = EventTime::from(chrono::Utc::now());
         let progress: Vec<Progress> = self
@@ -59,7 +59,7 @@ impl Worker<'_> {
 
     fn write(
         &mut self,
-        open: &Open<'_>,
+        open: &Open,
         header: &Header,
         states: Option<&RecordBatch>,
     ) -> Result<(), StageError> {
@@ -92,11 +92,10 @@ impl Worker<'_> {
         self.client.transact(partials.chain(letters).chain(told), &offsets)
     }
 
-    fn dead_letter<'m>(&'m self, letter: &'m DeadLetter<'_>) -> BaseRecord<'m, [u8], [u8]> {
-        let message = &letter.message;
-        let (partition, offset) = (message.partition().to_string(), message.offset().to_string());
-        let (time, bytes) = (fetched_time(message).to_string(), message.payload_len().to_string());
-        let cut = message.payload_len() > LETTER_BYTES_MAX;
+    fn dead_letter<'m>(&'m self, letter: &'m DeadLetter) -> BaseRecord<'m, [u8], [u8]> {
+        let DeadLetter { original, .. } = letter;
+        let (partition, offset) = (letter.partition.to_string(), letter.offset.to_string());
+        let (time, bytes) = (letter.append_time.to_string(), original.payload_bytes.to_string());
         let headers = [
             (REASON, letter.reason.as_str()),
             (ERROR, letter.error.as_str()),
@@ -105,13 +104,12 @@ impl Worker<'_> {
             (SOURCE_OFFSET, offset.as_str()),
             (SOURCE_TIME, time.as_str()),
         ];
-        let headers = headers.into_iter().chain(cut.then_some((CUT_FROM_BYTES, bytes.as_str())));
-        let headers = headers.fold(OwnedHeaders::new(), |headers, (key, value)| {
+        let cut = original.is_cut().then_some((CUT_FROM_BYTES, bytes.as_str()));
+        let headers = headers.into_iter().chain(cut).fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(KafkaHeader { key, value: Some(value) })
         });
         let record = BaseRecord::to(&self.dead_letters).headers(headers);
-        let short = |bytes: &'m [u8]| &bytes[..bytes.len().min(LETTER_BYTES_MAX)];
-        let record = message.key().map(short).into_iter().fold(record, |record, key| record.key(key));
-        message.payload().map(short).into_iter().fold(record, |record, payload| record.payload(payload))
+        let record = original.key.as_deref().into_iter().fold(record, |record, key| record.key(key));
+        original.payload.as_deref().into_iter().fold(record, |record, payload| record.payload(payload))
     }
 }

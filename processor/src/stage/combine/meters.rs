@@ -43,7 +43,7 @@ impl Meters {
         Ok(Self { records, dead_letters, transactions })
     }
 
-    pub(super) fn add(&self, counts: Counts, dead: &[DeadLetter<'_>]) {
+    pub(super) fn add(&self, counts: Counts, dead: &[DeadLetter]) {
         self.transactions.inc();
         for (verdict, count) in [
             ("counted", counts.counted),

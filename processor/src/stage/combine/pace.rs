@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 /// [`BACKLOG_MAX`]: so most of the time is for records.
 const GATHER_PER_COMMIT: u32 = 6;
 const BACKLOG_MAX: Duration = Duration::from_millis(600);
+/// Where fewer are there at once the end is near.
+const BACKLOG_RECORDS: usize = 1_024;
 
 pub(super) struct Pace {
     end: Instant,
@@ -26,8 +28,8 @@ impl Pace {
         *self = Self { end: now + interval, end_in_backlog: now + longer, is_backlog: true };
     }
 
-    pub(super) fn took(&mut self, records: usize, asked: usize) {
-        self.is_backlog &= records >= asked;
+    pub(super) fn took(&mut self, records: usize) {
+        self.is_backlog &= records >= BACKLOG_RECORDS;
     }
 
     /// How long it may still go on.
@@ -55,7 +57,7 @@ mod tests {
     fn a_backlog_is_taken_for_longer_where_commits_take_long() {
         let left = |commit_took| {
             let (start, mut pace) = begun(Duration::from_millis(commit_took));
-            pace.took(1_024, 1_024);
+            pace.took(1_024);
             pace.left(start)
         };
         assert_eq!(left(0), INTERVAL);
@@ -67,10 +69,10 @@ mod tests {
     #[test]
     fn who_has_come_to_the_end_waits_no_longer_than_the_interval() {
         let (start, mut pace) = begun(Duration::from_millis(50));
-        pace.took(1_024, 1_024);
-        pace.took(1_023, 1_024);
+        pace.took(1_024);
+        pace.took(1_023);
         assert_eq!(pace.left(start), INTERVAL);
-        pace.took(1_024, 1_024);
+        pace.took(1_024);
         assert_eq!(pace.left(start), INTERVAL, "a record that came before must not wait for more of them");
         assert_eq!(pace.left(start + INTERVAL * 2), Duration::ZERO);
     }
