@@ -39,13 +39,26 @@ pub struct Tally {
     from: NextOffset,
     to: NextOffset,
     arrived: Option<EventTime>,
-    rows: HashMap<(Option<WorkspaceId>, Minute), Counts>,
+    rows: Vec<(Key, Counts)>,
+    places: HashMap<Key, usize>,
+    /// The row that was last counted in: the next record is mostly of the same.
+    last: usize,
 }
+
+type Key = (Option<WorkspaceId>, Minute);
 
 impl Tally {
     /// The first record to be counted is at `from` or later.
     pub fn new(from: NextOffset) -> Self {
-        Self { full: Vec::new(), from, to: from, arrived: None, rows: HashMap::new() }
+        Self {
+            full: Vec::new(),
+            from,
+            to: from,
+            arrived: None,
+            rows: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
+        }
     }
 
     /// A record was dealt with that is in no row.
@@ -65,7 +78,14 @@ impl Tally {
 
     /// The counts of a row of the stretch so far.
     pub fn row(&mut self, workspace: Option<WorkspaceId>, minute: Minute) -> &mut Counts {
-        self.rows.entry((workspace, minute)).or_default()
+        let key = (workspace, minute);
+        if self.rows.get(self.last).is_none_or(|(last, _)| *last != key) {
+            self.last = *self.places.entry(key).or_insert(self.rows.len());
+            if self.last == self.rows.len() {
+                self.rows.push((key, Counts::default()));
+            }
+        }
+        &mut self.rows[self.last].1
     }
 
     /// All up to here was dealt with, also where it holds no record.
@@ -111,6 +131,7 @@ impl Tally {
         self.from = self.to;
         self.arrived = None;
         self.rows.clear();
+        self.places.clear();
     }
 
     fn open_span(&self) -> Span {

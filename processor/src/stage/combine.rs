@@ -285,8 +285,9 @@ fn wait(runtime: &Runtime, duration: Duration) {
 
 fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
     let append_time = EventTime::from_millis(message.timestamp_ms().unwrap_or(0));
-    let record = Record::parse(message.partition(), message.offset(), append_time, message.payload());
-    Record { from_edge: message.has_header(from_edge), ..record }
+    let mut record = Record::parse(message.partition(), message.offset(), append_time, message.payload());
+    record.from_edge = message.has_header(from_edge);
+    record
 }
 
 fn original(message: &Fetched<'_>) -> Original {
