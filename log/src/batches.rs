@@ -3,7 +3,9 @@
 
 #![expect(unsafe_code, reason = "rdkafka has no way to its queues; all the rest is the same client")]
 
+use crate::{NextOffset, wake};
 use rdkafka::{
+    TopicPartitionList,
     bindings::{
         rd_kafka_consume_batch_queue, rd_kafka_consume_callback_queue, rd_kafka_header_get_last,
         rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t,
@@ -17,6 +19,7 @@ use rdkafka::{
 };
 use std::{
     any::Any,
+    collections::BTreeMap,
     ffi::{CStr, CString, c_int, c_void},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -25,23 +28,36 @@ use std::{
     time::Duration,
 };
 
-/// Where the messages of some partitions of a consumer go. Its events go on coming where it is polled.
+/// How long a partition may take to go back to where it was.
+const SEEK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where the messages of some partitions of a topic go. The consumer's events go on coming where it is polled.
+///
+/// Where a partition was paused (librdkafka does that in each rebalance too) librdkafka may go on behind messages that it has
+/// not given: it drops what was fetched before, but the marks of transactions among that move its place. So
+/// [`Self::doubt`] must follow.
 pub struct Batches<'a, C: ConsumerContext + 'static> {
     consumer: &'a BaseConsumer<C>,
+    topic: String,
     queue: NonNull<rd_kafka_queue_t>,
+    /// The offset after what was given last.
+    next: BTreeMap<i32, NextOffset>,
+    in_doubt: bool,
 }
 
 impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
-    pub fn new(consumer: &'a BaseConsumer<C>) -> Self {
+    pub fn new(consumer: &'a BaseConsumer<C>, topic: &str) -> Self {
         // SAFETY: the client is there for as long as `'a`, which the queue does not outlive.
         let queue = unsafe { rd_kafka_queue_new(consumer.client().native_ptr()) };
-        Self { consumer, queue: NonNull::new(queue).expect("librdkafka makes a queue") }
+        let queue = NonNull::new(queue).expect("librdkafka makes a queue");
+        Self { consumer, topic: topic.to_owned(), queue, next: BTreeMap::new(), in_doubt: false }
     }
 
-    /// From now on this partition's messages and errors come here, for as long as it is assigned.
-    pub fn add(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
-        let refused = || KafkaError::Subscription(format!("partition {partition} of {topic} has no queue"));
-        let topic = CString::new(topic).map_err(|_| refused())?;
+    /// From now on this partition's messages and errors come here, until it is removed; the first one is `next` or later.
+    pub fn add(&mut self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
+        let refused =
+            || KafkaError::Subscription(format!("partition {partition} of {} has no queue", self.topic));
+        let topic = CString::new(self.topic.as_str()).map_err(|_| refused())?;
         let client = self.consumer.client().native_ptr();
         // SAFETY: the client and the text are there, and the queue is counted: it may be given back once it is forwarded.
         unsafe {
@@ -50,38 +66,53 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
             rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr());
             rd_kafka_queue_destroy(source.as_ptr());
         }
+        self.next.insert(partition, next);
         Ok(())
     }
 
-    /// Gives `each` the messages and errors that are there, in the order in which they came, but no more than `count`. It
-    /// waits for the first, but no longer than `wait`, and sometimes it comes back earlier with none. After an error of
-    /// `each` that message is lost: it has to be read again.
-    ///
-    /// While it works librdkafka takes the queue for empty and fetches: so that not much more is held than the queue's
-    /// limits allow, `count` should mostly be more than what is there.
+    /// These are assigned no more.
+    pub fn remove(&mut self, partitions: &[i32]) {
+        self.next.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Partitions were paused: the next take begins where the last one ended, whatever librdkafka thinks.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
+    }
+
+    /// Gives `each` all messages and errors that are there, in the order in which they came. It waits for the first, but no
+    /// longer than `wait`, and sometimes it comes back earlier with none. After an error of `each` that message is lost: it
+    /// has to be read again.
     pub fn take<E>(
         &mut self,
-        count: usize,
         wait: Duration,
-        each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+        mut each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if count == 0 {
-            return Ok(());
+        if self.in_doubt
+            && let Err(error) = self.go_back()
+        {
+            return each(Err(error));
         }
-        let client = self.consumer.client().native_ptr();
-        let mut taking = Taking { client, left: count, each, ended: Ok(Ok(())) };
-        let opaque = (&raw mut taking).cast();
-        // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile.
-        // Where the call says that it failed, nothing has come.
-        unsafe {
-            rd_kafka_consume_callback_queue(
-                self.queue.as_ptr(),
-                milliseconds(wait),
-                Some(callback_of(&taking)),
-                opaque,
-            );
+        let next = &mut self.next;
+        serve(self.consumer.client().native_ptr(), self.queue, wait, |came| {
+            if let Ok(message) = &came
+                && let Some(next) = next.get_mut(&message.partition())
+            {
+                *next = NextOffset::after(message.offset());
+            }
+            each(came)
+        })
+    }
+
+    fn go_back(&mut self) -> Result<(), KafkaError> {
+        let mut sought = TopicPartitionList::new();
+        for (partition, next) in &self.next {
+            self.consumer.seek(&self.topic, *partition, next.to_kafka(), SEEK_LIMIT)?;
+            sought.add_partition(&self.topic, *partition);
         }
-        taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
+        self.in_doubt = false;
+        wake(self.consumer, &sought);
+        Ok(())
     }
 
     /// Takes up to `count` messages and gives them back unread; how many. It waits for so many, but no longer than `wait`.
@@ -115,11 +146,26 @@ impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {
     }
 }
 
+/// Gives `each` all that a queue has.
+fn serve<E>(
+    client: *mut rd_kafka_t,
+    queue: NonNull<rd_kafka_queue_t>,
+    wait: Duration,
+    each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut taking = Taking { client, each, ended: Ok(Ok(())) };
+    let (callback, opaque) = (callback_of(&taking), (&raw mut taking).cast());
+    // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile. Where
+    // the call says that it failed, nothing has come.
+    unsafe {
+        rd_kafka_consume_callback_queue(queue.as_ptr(), milliseconds(wait), Some(callback), opaque);
+    }
+    taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// A take that is under way.
 struct Taking<F, E> {
     client: *mut rd_kafka_t,
-    /// How many may still be taken.
-    left: usize,
     each: F,
     /// Or what `each` panicked with.
     ended: Result<Result<(), E>, Box<dyn Any + Send>>,
@@ -147,8 +193,7 @@ where
     let message = Fetched { native, _held: PhantomData };
     // A panic must not go through the C code.
     taking.ended = catch_unwind(AssertUnwindSafe(|| (taking.each)(message.or_error())));
-    taking.left -= 1;
-    if taking.left == 0 || !matches!(taking.ended, Ok(Ok(()))) {
+    if !matches!(taking.ended, Ok(Ok(()))) {
         // SAFETY: the client is there; what is left goes back to the head of the queue.
         unsafe { rd_kafka_yield(taking.client) };
     }
@@ -232,203 +277,4 @@ unsafe fn bytes<'b>(pointer: *const u8, length: usize) -> Option<&'b [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rdkafka::{
-        ClientConfig, Offset, TopicPartitionList,
-        consumer::DefaultConsumerContext,
-        message::{Header, OwnedHeaders},
-        mocking::MockCluster,
-        producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
-    };
-    use std::time::Instant;
-
-    const TOPIC: &str = "metrics";
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    type Seen = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
-
-    /// With the topic, and a producer.
-    fn cluster(partitions: i32) -> (MockCluster<'static, DefaultProducerContext>, BaseProducer) {
-        let cluster = MockCluster::new(1).expect("a mock cluster");
-        cluster.create_topic(TOPIC, partitions, 1).expect("a topic");
-        let mut config = ClientConfig::new();
-        let producer = config.set("bootstrap.servers", cluster.bootstrap_servers()).create();
-        (cluster, producer.expect("a producer"))
-    }
-
-    fn consumer(brokers: &str) -> BaseConsumer {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers).set("group.id", "test").set("enable.partition.eof", "true");
-        config.set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "50");
-        config.create().expect("a consumer")
-    }
-
-    fn assign(consumer: &BaseConsumer, partitions: &[i32]) {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition_offset(TOPIC, *partition, Offset::Beginning).expect("a place");
-        }
-        consumer.assign(&list).expect("it is assigned");
-    }
-
-    /// Takes until as many ends were told.
-    fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
-        let (mut seen, mut ends) = (Vec::new(), 0);
-        let deadline = Instant::now() + PATIENCE;
-        while ends < wanted {
-            assert!(Instant::now() < deadline, "it does not come to the end");
-            let (records, more) = take(batches);
-            seen.extend(records);
-            ends += more;
-        }
-        seen
-    }
-
-    /// The records, and how many ends.
-    fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize) {
-        let (mut seen, mut ends) = (Vec::new(), 0);
-        let taken: Result<(), KafkaError> = batches.take(3, Duration::from_millis(50), |item| {
-            match item {
-                Ok(it) => {
-                    assert!(it.timestamp_ms().is_some_and(|ms| ms > 0));
-                    assert_eq!(it.payload_len(), it.payload().map_or(0, <[u8]>::len));
-                    let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-                    let from_edge = it.has_header(c"edge");
-                    seen.push((it.partition(), it.offset(), owned(it.key()), owned(it.payload()), from_edge));
-                }
-                Err(KafkaError::PartitionEOF(_)) => ends += 1,
-                Err(error) => return Err(error),
-            }
-            Ok(())
-        });
-        taken.expect("no trouble");
-        (seen, ends)
-    }
-
-    /// To partition 0.
-    fn send(producer: &BaseProducer, key: &[u8]) {
-        let record = BaseRecord::to(TOPIC).partition(0).key(key).payload(b"{}".as_slice());
-        producer.send(record).map_err(|(error, _)| error).expect("it is sent");
-        producer.flush(PATIENCE).expect("it is there");
-    }
-
-    fn pause_and_resume(consumer: &BaseConsumer, meanwhile: impl FnOnce()) {
-        let assigned = consumer.assignment().expect("an assignment");
-        consumer.pause(&assigned).expect("paused");
-        meanwhile();
-        consumer.resume(&assigned).expect("resumed");
-    }
-
-    /// Takes until so many records have come.
-    fn until_seen(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
-        let mut seen = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
-        while seen.len() < wanted {
-            assert!(Instant::now() < deadline, "it does not come");
-            seen.extend(take(batches).0);
-        }
-        seen
-    }
-
-    #[test]
-    fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_more() {
-        let (cluster, producer) = cluster(2);
-        for number in 0..20_u8 {
-            let headers = OwnedHeaders::new().insert(Header { key: "edge", value: Some("one") });
-            let key = [number];
-            let record = BaseRecord::to(TOPIC).partition(i32::from(number % 2)).key(key.as_slice());
-            let record = if number == 19 { record } else { record.payload(b"{}".as_slice()) };
-            let record = if number < 2 { record.headers(headers) } else { record };
-            producer.send(record).map_err(|(error, _)| error).expect("it is sent");
-        }
-        producer.flush(PATIENCE).expect("they are there");
-        let consumer = consumer(&cluster.bootstrap_servers());
-        let mut batches = Batches::new(&consumer);
-        batches.add(TOPIC, 0).expect("a queue");
-        batches.add(TOPIC, 1).expect("a queue");
-        assign(&consumer, &[0, 1]);
-        let mut seen = until_ends(&mut batches, 2);
-        seen.sort_unstable();
-        let expected: Vec<Seen> = (0..2)
-            .flat_map(|partition| (0..10).map(move |offset| (partition, offset)))
-            .map(|(partition, offset)| {
-                let number = u8::try_from(offset * 2 + i64::from(partition)).expect("few");
-                let payload = (number != 19).then(|| b"{}".to_vec());
-                (partition, offset, Some(vec![number]), payload, number < 2)
-            })
-            .collect();
-        assert_eq!(seen, expected);
-        // At the end, a pause (librdkafka makes one in each rebalance) passes nothing over and brings nothing twice.
-        for number in 0..2_u8 {
-            pause_and_resume(&consumer, || {
-                if number == 1 {
-                    send(&producer, &[number]);
-                }
-            });
-            send(&producer, &[number]);
-            let expected = if number == 0 { vec![10] } else { vec![11, 12] };
-            let came = until_seen(&mut batches, expected.len());
-            assert_eq!(came.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), expected);
-            until_ends(&mut batches, 1);
-        }
-        // Assigned anew it begins anew, here and not where events are polled.
-        assign(&consumer, &[1]);
-        let deadline = Instant::now() + PATIENCE;
-        while consumer.seek(TOPIC, 1, Offset::Beginning, PATIENCE).is_err() {
-            assert!(Instant::now() < deadline, "it is not assigned anew");
-        }
-        batches.add(TOPIC, 1).expect("a queue");
-        let again = until_ends(&mut batches, 1);
-        assert_eq!(again.len(), 10);
-        assert!(again.iter().all(|(partition, ..)| *partition == 1));
-        assert!(consumer.poll(Duration::ZERO).is_none());
-    }
-
-    #[test]
-    fn who_fails_is_given_no_more() {
-        let (cluster, producer) = cluster(1);
-        (0..5).for_each(|number| send(&producer, &[number]));
-        let consumer = consumer(&cluster.bootstrap_servers());
-        let mut batches = Batches::new(&consumer);
-        batches.add(TOPIC, 0).expect("a queue");
-        assign(&consumer, &[0]);
-        let (mut given, mut refused) = (0, Ok(()));
-        let deadline = Instant::now() + PATIENCE;
-        while refused.is_ok() {
-            assert!(Instant::now() < deadline, "nothing comes");
-            refused = batches.take(5, Duration::from_millis(50), |item| {
-                given += 1;
-                item.map_or(Err("a message"), |_| Err("no more"))
-            });
-        }
-        assert_eq!((refused, given), (Err("no more"), 1));
-        let after = until_seen(&mut batches, 4);
-        assert_eq!(
-            after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(),
-            [1, 2, 3, 4],
-            "what is left"
-        );
-    }
-
-    #[test]
-    fn a_panic_comes_through_and_what_is_left_stays() {
-        let (cluster, producer) = cluster(1);
-        (0..3).for_each(|number| send(&producer, &[number]));
-        let consumer = consumer(&cluster.bootstrap_servers());
-        let mut batches = Batches::new(&consumer);
-        batches.add(TOPIC, 0).expect("a queue");
-        assign(&consumer, &[0]);
-        let deadline = Instant::now() + PATIENCE;
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            while Instant::now() < deadline {
-                let taken: Result<(), ()> =
-                    batches.take(5, Duration::from_millis(50), |_| panic!("on purpose"));
-                taken.expect("no error");
-            }
-        }));
-        assert!(panicked.is_err(), "it did not panic");
-        let after = until_seen(&mut batches, 2);
-        assert_eq!(after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), [1, 2]);
-    }
-}
+mod tests;

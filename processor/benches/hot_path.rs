@@ -2,7 +2,7 @@
 //! of the same bytes. `cargo bench -p millrace-processor --bench hot_path`.
 
 use millrace_processor::{
-    admission::{Admission, Identity, Verdict},
+    admission::{AHEAD, Admission, Identity, Verdict},
     plan::{Plan, Raw},
     record::{self, Measured},
     settings::AdmissionSettings,
@@ -72,9 +72,9 @@ fn best(mut work: impl FnMut()) -> Duration {
 fn judge(parsed: &[Parsed]) {
     let mut admission = Admission::new(&AdmissionSettings::default());
     for (offset, (identity, _)) in (0_i64..).zip(parsed) {
-        if offset % 16 == 0 {
-            let from = usize::try_from(offset).expect("few");
-            admission.look_ahead(parsed[from..].iter().take(16).map(|(identity, _)| identity));
+        let from = usize::try_from(offset).expect("few");
+        if from.is_multiple_of(AHEAD) {
+            admission.look_ahead(parsed[from..].iter().take(AHEAD).map(|(identity, _)| identity));
         }
         let verdict = admission.judge(offset, BEGIN, Ok(*identity), |_| Some(BEGIN));
         assert_eq!(verdict, Verdict::Counted);

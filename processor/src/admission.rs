@@ -9,6 +9,7 @@ mod identity;
 mod memory;
 
 pub use identity::Identity;
+pub use memory::AHEAD;
 
 use crate::settings::AdmissionSettings;
 use memory::Memory;
@@ -101,7 +102,8 @@ impl Admission {
         self.memory.is_repeat(offset.div_euclid(self.generation_records), identity)
     }
 
-    /// Brings what the memory has of records into the cache that are judged next: together, not one after the other.
+    /// Brings what the memory has of records into the cache that are judged next, [`AHEAD`] of them at most: together, not one
+    /// after the other.
     pub fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
         self.memory.look_ahead(identities);
     }

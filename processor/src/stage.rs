@@ -79,6 +79,11 @@ pub enum StageError {
     Ownerless,
     #[error("{what} of partition {partition} of {topic} can't be told: a transaction with it may be open")]
     Unsettled { what: &'static str, topic: String, partition: i32 },
+    #[error(
+        "the topic of partial states has {partials} partitions, that of rows {aggregates}: they must have as many as each other; \
+         make the one with fewer anew, or add partitions to it"
+    )]
+    Unequal { partials: i32, aggregates: i32 },
     #[error("told to stop while it read the log again")]
     Stopped,
     #[error("a stage's thread could not start")]
@@ -113,6 +118,7 @@ impl StageError {
             | Self::Stopped
             | Self::Fenced(_) => Reaction::Retry,
             Self::Plan(_)
+            | Self::Unequal { .. }
             | Self::Frame { .. }
             | Self::Row { .. }
             | Self::Checkpoint { .. }

@@ -76,3 +76,22 @@ impl Topics {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stages_write_has_few_partitions_and_rows_as_many_as_states() {
+        let counts = |partitions| {
+            let specs = Topics::with_prefix("t.").specs(partitions).into_iter();
+            specs.map(|spec| (spec.name, spec.partitions)).collect::<Vec<_>>()
+        };
+        let derived = ["t.partials", "t.aggregates", "t.progress", "t.dead-letters", "t.ledger"];
+        for (raw, others) in [(1, 1), (8, 8), (9, 8), (300, 8)] {
+            let expected = [("t.metrics", raw)].into_iter().chain(derived.map(|name| (name, others)));
+            let expected: Vec<_> = expected.map(|(name, count)| (name.to_owned(), count)).collect();
+            assert_eq!(counts(raw), expected);
+        }
+    }
+}

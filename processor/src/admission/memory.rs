@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 /// Slots of the first table.
 const SLOTS_MIN: usize = 1_024;
-/// Looks that are begun together.
-const AHEAD: usize = 16;
+/// Looks that are begun together, at most.
+pub const AHEAD: usize = 16;
 
 /// What was seen in a generation and in the one before.
 #[derive(Debug)]
@@ -47,23 +47,16 @@ impl Memory {
 
     /// Where the looks at these begin is asked for together: a core waits for some lines of memory as long as for one.
     pub(super) fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
-        let mut places = [(0, 0); AHEAD];
-        let mut identities = identities.into_iter();
-        loop {
-            let mut count = 0;
-            for (place, identity) in places.iter_mut().zip(identities.by_ref()) {
-                let fingerprint = fingerprint(self.secret, identity);
-                *place = (self.current.home(fingerprint), self.previous.home(fingerprint));
-                count += 1;
-            }
-            let seen = places[..count].iter().fold(0, |seen, (current, previous)| {
-                seen ^ self.current.slot(*current) ^ self.previous.slot(*previous)
-            });
-            black_box(seen);
-            if count < AHEAD {
-                return;
-            }
+        let (mut places, mut count) = ([(0, 0); AHEAD], 0);
+        for (place, identity) in places.iter_mut().zip(identities) {
+            let fingerprint = fingerprint(self.secret, identity);
+            *place = (self.current.home(fingerprint), self.previous.home(fingerprint));
+            count += 1;
         }
+        let seen = places[..count].iter().fold(0, |seen, (current, previous)| {
+            seen ^ self.current.slot(*current) ^ self.previous.slot(*previous)
+        });
+        black_box(seen);
     }
 }
 
@@ -183,7 +176,10 @@ impl Ids {
     }
 
     fn grow(&mut self) {
-        self.slots = written((self.slots.len() * 2).max(SLOTS_MIN));
+        let slots = (self.slots.len() * 2).max(SLOTS_MIN);
+        // All that was in it is in the ids: both need not be there together.
+        self.slots = Vec::new();
+        self.slots = written(slots);
         let ids = std::mem::take(&mut self.ids);
         for (id, place) in ids.iter().zip(1..) {
             let sought = self.sought(*id);

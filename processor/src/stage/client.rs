@@ -41,12 +41,14 @@ const MESSAGE_BYTES_MAX: &str = "8388608";
 /// A partition that was just taken on may not be there yet.
 const SEEK_LIMIT: Duration = Duration::from_secs(5);
 const SEEK_PAUSE: Duration = Duration::from_millis(10);
-/// Fetched ahead per consumer: no more is fetched where there is so much, or so many, which then are mostly still in the
-/// caches when they are read.
-const FETCH_AHEAD_KBYTES: &str = "32768";
-const FETCH_AHEAD_MESSAGES: &str = "20000";
-/// Of one answer, however many partitions it is for.
-const FETCH_BYTES_MAX: &str = "8388608";
+/// Fetched ahead per consumer, unless its user says otherwise: no more is fetched where there is so much, or so many, which
+/// then are mostly still in the caches when they are read. An answer has so many bytes at most, however many partitions it
+/// is for.
+const FETCH_AHEAD: [(&str, &str); 3] = [
+    ("queued.max.messages.kbytes", "32768"),
+    ("queued.min.messages", "20000"),
+    ("fetch.max.bytes", "8388608"),
+];
 const POLL_WAIT: Duration = Duration::from_millis(20);
 
 /// One member of a stage's group, and its producer.
@@ -74,16 +76,18 @@ impl Client {
         group: &str,
         place: Place,
     ) -> Result<Self, StageError> {
-        let consumer: BaseConsumer<Events> = log
-            .consumer(group)
+        let mut config = log.consumer(group);
+        for (name, value) in FETCH_AHEAD {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        let consumer: BaseConsumer<Events> = config
             .set("group.instance.id", place.instance())
             .set("session.timeout.ms", SESSION_TIMEOUT_MS)
             .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.partition.eof", "true")
-            .set("queued.max.messages.kbytes", FETCH_AHEAD_KBYTES)
-            .set("queued.min.messages", FETCH_AHEAD_MESSAGES)
-            .set("fetch.max.bytes", FETCH_BYTES_MAX)
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
         let producer: BaseProducer<Delivered> = log
@@ -144,12 +148,12 @@ impl Client {
         &self,
         partition: i32,
         next: NextOffset,
-        batches: Option<&Batches<'_, Events>>,
+        batches: Option<&mut Batches<'_, Events>>,
     ) -> Result<(), StageError> {
         let what = "beginning to read a partition";
         self.seek(partition, next).map_err(StageError::kafka(what))?;
         // Once it is sought, nothing undoes this while the partition is here.
-        let added = batches.map(|batches| batches.add(&self.topic, partition)).transpose();
+        let added = batches.map(|batches| batches.add(partition, next)).transpose();
         added.map_err(StageError::kafka(what))?;
         lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);

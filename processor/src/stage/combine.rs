@@ -6,6 +6,7 @@ mod judging;
 mod meters;
 mod pace;
 mod restoring;
+mod unjudged;
 
 pub use meters::Meters;
 
@@ -42,6 +43,7 @@ use std::{
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use unjudged::Unjudged;
 
 /// The workers' group.
 pub(crate) const GROUP: &str = "combine";
@@ -52,6 +54,8 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
+/// Judged between looks at the clock and the group.
+const BLOCK_RECORDS: usize = 4_096;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -83,9 +87,10 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         ledger: Ledger::new(&client, topics.ledger)?,
-        batches: Batches::new(&client.consumer),
+        batches: Batches::new(&client.consumer, &topics.metrics),
         from_edge: CString::new(FROM_EDGE).expect("a name without a null byte"),
         sources: BTreeMap::new(),
+        unjudged: Unjudged::default(),
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
         commit_took: Duration::ZERO,
@@ -117,6 +122,7 @@ struct Worker<'a> {
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
+    unjudged: Unjudged,
     restorer: Restorer<Restored>,
     known: Known,
     /// The last transaction with records.
@@ -156,7 +162,9 @@ impl<'a> Worker<'a> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
         let (mut open, mut pace) = (Open::new(), Pace::new(Instant::now(), POLL_WAIT));
-        let mut records = Vec::new();
+        if !self.unjudged.is_empty() {
+            pace.begin(Instant::now(), interval, self.commit_took);
+        }
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
@@ -170,27 +178,25 @@ impl<'a> Worker<'a> {
             if over {
                 return Ok(open);
             }
-            let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
-            let came = self.take(records_max - gathered, left.min(wait), &mut records)?;
-            if gathered == 0 && !records.is_empty() {
-                pace.begin(came, interval, self.commit_took);
+            if self.unjudged.is_empty() {
+                let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
+                let came = self.take(left.min(wait))?;
+                if gathered == 0 && !self.unjudged.is_empty() {
+                    pace.begin(came, interval, self.commit_took);
+                }
+                pace.took(self.unjudged.len());
+                self.learn_workspaces(&mut open)?;
             }
-            pace.took(records.len());
-            self.judge(&mut open, &mut records)?;
-            records.clear();
+            self.judge(&mut open, BLOCK_RECORDS.min(records_max - gathered))?;
         }
     }
 
-    /// Reads what has come, up to `count` messages, and tells when the first of them did.
-    fn take(
-        &mut self,
-        count: usize,
-        wait: Duration,
-        records: &mut Vec<Record>,
-    ) -> Result<Instant, StageError> {
+    /// Reads all that has come, and tells when the first of it did.
+    fn take(&mut self, wait: Duration) -> Result<Instant, StageError> {
         let mut came = Instant::now();
         let (sources, known, from_edge) = (&mut self.sources, &self.known, &self.from_edge);
-        self.batches.take(count, wait, |taken| match taken {
+        let records = self.unjudged.refill();
+        self.batches.take(wait, |taken| match taken {
             Ok(message) => {
                 if records.is_empty() {
                     came = Instant::now();
@@ -223,7 +229,11 @@ impl<'a> Worker<'a> {
 
     /// Does what the group wants; tells which partitions came or went.
     fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
-        match self.client.news() {
+        let news = self.client.news();
+        if news.is_some() {
+            self.batches.doubt();
+        }
+        match news {
             Some(Assignment::Assigned(partitions)) => {
                 self.client.take_on(&partitions)?;
                 if !partitions.is_empty() {
@@ -234,6 +244,8 @@ impl<'a> Worker<'a> {
             }
             Some(Assignment::Revoked(partitions)) => {
                 self.sources.retain(|p, _| !partitions.contains(p));
+                self.unjudged.forget(&partitions);
+                self.batches.remove(&partitions);
                 self.restorer.forget(&partitions);
                 self.client.give_up(&partitions)?;
                 Ok(partitions)
@@ -261,7 +273,7 @@ impl<'a> Worker<'a> {
         self.known.extend(restored.known);
         let next = restored.source.next;
         self.sources.insert(partition, restored.source);
-        self.client.begin(partition, next, Some(&self.batches))
+        self.client.begin(partition, next, Some(&mut self.batches))
     }
 }
 

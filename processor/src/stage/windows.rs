@@ -72,6 +72,10 @@ pub fn run(
 ) -> Result<(), StageError> {
     let topics = components.log.topics();
     let client = Client::connect(&components.log, &topics.partials, "windows", place.clone())?;
+    let (partials, aggregates) = (client.partitions, partition_count(&client.consumer, &topics.aggregates)?);
+    if partials != aggregates {
+        return Err(StageError::Unequal { partials, aggregates });
+    }
     let channel = Channel {
         partitions: partition_count(&client.consumer, &topics.progress)?,
         topic: topics.progress,

@@ -86,5 +86,10 @@ mod tests {
         assert_eq!(parse(b"1970-01-01T00:00:01.5Z"), Some(EventTime(1_500_000)));
         assert_eq!(parse(b"2024-02-29T23:59:59.123456789Z"), Some(EventTime(1_709_251_199_123_456)));
         assert_eq!(parse(b"2023-02-29T00:00:00Z"), None);
+        for day in ["0000-01-01", "0000-02-29", "0000-03-01", "1969-12-31", "9999-12-31"] {
+            let text = format!("{day}T00:00:00Z");
+            assert!(parse(text.as_bytes()).is_some(), "{text}");
+            agree(&text);
+        }
     }
 }

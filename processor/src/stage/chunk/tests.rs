@@ -131,3 +131,31 @@ fn what_retention_took_before_it_was_read_is_not_told_as_dealt_with() {
     let ranges: Vec<_> = source.tallied().iter().map(|span| (span.from, span.to)).collect();
     assert_eq!(ranges, [(7, 8)], "it begins where the log does");
 }
+
+#[test]
+fn one_that_was_admitted_when_it_came_is_judged_as_any_other() {
+    let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
+    let judged = |ask_first: bool| {
+        let (mut source, mut raw) = (source(), Raw::default());
+        let future = Record { append_time: EventTime(-1_000_000_000), ..record(9, id) };
+        let broken = Record::parse(0, 10, at(5), Some(b"{}"));
+        let verdicts: Vec<_> = [record(7, id), record(8, id), future, broken]
+            .into_iter()
+            .map(|mut record| {
+                record.admitted = ask_first && source.admits(&record, &known());
+                (source.take(&record, &known(), &mut raw, at(5)), record.admitted)
+            })
+            .collect();
+        (verdicts, source.tallied(), raw.take())
+    };
+    let ((asked, tallied, rows), (plain, plain_tallied, plain_rows)) = (judged(true), judged(false));
+    assert_eq!(asked.iter().map(|(_, admitted)| *admitted).collect::<Vec<_>>(), [true, true, false, false]);
+    assert_eq!(
+        asked.into_iter().map(|(verdict, _)| verdict).collect::<Vec<_>>(),
+        plain.into_iter().map(|(verdict, _)| verdict).collect::<Vec<_>>()
+    );
+    assert_eq!((tallied, rows), (plain_tallied, plain_rows));
+    assert!(!source().admits(&record(7, id), &HashMap::new()), "its workspace may not exist");
+    let created_later = known().into_keys().map(|workspace| (workspace, at(6))).collect();
+    assert!(!source().admits(&record(7, id), &created_later), "it was not there yet");
+}

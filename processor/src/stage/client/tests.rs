@@ -1,7 +1,7 @@
 //! Members of a group on an embedded log, at the moments at which rebalances go wrong.
 
 use super::*;
-use crate::stage::embedded::{Embedded, PARTITIONS, until};
+use crate::stage::embedded::{Embedded, PARTITIONS, PATIENCE, send, until};
 use std::{collections::BTreeSet, iter, ops::Deref};
 
 const LETTERS: usize = 20_000;
@@ -205,4 +205,45 @@ fn who_leaves_to_others_is_gone_at_once_and_who_is_alone_stays() {
         second.count() == PARTITIONS
     });
     assert!(left.elapsed() < Duration::from_secs(5), "before the session of the first would have ended");
+}
+
+/// What librdkafka has fetched before a pause it drops, but marks of transactions in it move its place.
+#[test]
+fn a_pause_among_marks_of_transactions_passes_nothing_over() {
+    const RECORDS: u8 = 40;
+    let site = Site::start();
+    let topic = site.log.topics().metrics;
+    let producer = site.transaction();
+    for number in 0..RECORDS {
+        send(&producer, BaseRecord::to(&topic).partition(0).payload(&[number]));
+        producer.commit_transaction(PATIENCE).expect("committed");
+        producer.begin_transaction().expect("a transaction");
+    }
+    let consumer: BaseConsumer = site.log.consumer("marks").create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Beginning).expect("an offset");
+    consumer.assign(&list).expect("assigned");
+    let mut batches = Batches::new(&consumer, &topic);
+    batches.add(0, NextOffset::START).expect("a queue");
+    let mut seen = Vec::new();
+    until("all have come", || {
+        // Meanwhile it fetches.
+        assert!(consumer.poll(POLL_WAIT).is_none());
+        let mut came = 0;
+        let taken: Result<(), KafkaError> = batches.take(POLL_WAIT, |taken| {
+            seen.extend_from_slice(taken?.payload().expect("it has one"));
+            came += 1;
+            if came == 2 { consumer.pause(&list) } else { Ok(()) }
+        });
+        taken.expect("no trouble");
+        if came >= 2 {
+            consumer.resume(&list).expect("resumed");
+            // Before anything is fetched anew.
+            consumer.pause(&list).expect("paused");
+            consumer.resume(&list).expect("resumed");
+            batches.doubt();
+        }
+        seen.last() == Some(&(RECORDS - 1))
+    });
+    assert_eq!(seen, (0..RECORDS).collect::<Vec<_>>());
 }

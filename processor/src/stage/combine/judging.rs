@@ -1,11 +1,11 @@
-//! From messages to verdicts.
+//! From records to verdicts.
 
 use super::{
     DIRECTORY_RETRY, POLL_WAIT, Worker,
     restoring::{learn_workspaces, tell_outage},
 };
 use crate::{
-    admission::Verdict,
+    admission::{AHEAD, Verdict},
     plan::Raw,
     stage::{
         StageError,
@@ -15,9 +15,6 @@ use crate::{
 };
 use millrace_schemas::{EventTime, dead_letter::Reason};
 use std::time::Instant;
-
-/// Records that the duplicate memory is asked for at once: a core waits for some lines of memory as long as for one.
-const LOOK_AHEAD: usize = 16;
 
 /// What was judged since the last transaction.
 pub(super) struct Open {
@@ -41,17 +38,17 @@ pub(super) struct DeadLetter {
 }
 
 impl Worker<'_> {
-    /// Judges records and adds them to what is open.
-    pub(super) fn judge(&mut self, open: &mut Open, records: &mut Vec<Record>) -> Result<(), StageError> {
-        self.learn_workspaces(open, records)?;
+    /// Judges the next records, up to `count`, and adds them to what is open.
+    pub(super) fn judge(&mut self, open: &mut Open, count: usize) -> Result<(), StageError> {
         let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
+        let records = self.unjudged.next(count);
         let read = records.iter().map(|record| (record.partition, record.offset));
         let lows = lows_after_jumps(next, read, |partition| self.client.positions.low(partition))?;
         let now = EventTime::from(chrono::Utc::now());
         for run in records.chunk_by_mut(|one, next| one.partition == next.partition) {
             let Some(source) = self.sources.get_mut(&run[0].partition) else { continue };
             let low = lows.get(&run[0].partition);
-            for some in run.chunks_mut(LOOK_AHEAD) {
+            for some in run.chunks_mut(AHEAD) {
                 source.look_ahead(some);
                 for record in some {
                     let Record { partition, offset, .. } = *record;
@@ -69,32 +66,31 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Waits while the database is away, but keeps nobody in the group waiting: what was judged before is committed, and
-    /// what it gives up meanwhile is no longer among the records.
-    fn learn_workspaces(&mut self, open: &mut Open, records: &mut Vec<Record>) -> Result<(), StageError> {
+    /// Of all that is not judged. Waits while the database is away, but keeps nobody in the group waiting: what was judged
+    /// before is committed, and what it gives up meanwhile is no longer among the records.
+    pub(super) fn learn_workspaces(&mut self, open: &mut Open) -> Result<(), StageError> {
         let asked = (&self.components.directory, self.runtime);
-        let Err(error) = learn_workspaces(asked, &mut self.known, records) else { return Ok(()) };
+        let Err(error) = learn_workspaces(asked, &mut self.known, self.unjudged.all()) else { return Ok(()) };
         tell_outage(&error);
         self.commit(std::mem::replace(open, Open::new()))?;
         let paused = self.client.pause()?;
-        while let Err(error) = learn_workspaces(asked, &mut self.known, records) {
+        while let Err(error) = learn_workspaces(asked, &mut self.known, self.unjudged.all()) {
             if self.components.shutdown.is_cancelled() {
                 return Err(error);
             }
-            let changed = self.poll_paused()?;
-            records.retain(|record| !changed.contains(&record.partition));
+            self.poll_paused()?;
         }
+        self.batches.doubt();
         self.client.resume(&paused)
     }
 
-    /// The partitions that came or went in a while without records.
-    fn poll_paused(&mut self) -> Result<Vec<i32>, StageError> {
-        let (mut changed, deadline) = (Vec::new(), Instant::now() + DIRECTORY_RETRY);
+    fn poll_paused(&mut self) -> Result<(), StageError> {
+        let deadline = Instant::now() + DIRECTORY_RETRY;
         while Instant::now() < deadline && !self.components.shutdown.is_cancelled() {
             self.poll_group(POLL_WAIT)?;
-            changed.extend(self.follow_assignment()?);
+            self.follow_assignment()?;
         }
-        Ok(changed)
+        Ok(())
     }
 }
 

@@ -88,7 +88,9 @@ impl Worker {
             for (offset, raw) in read {
                 held.source.received();
                 held.position = offset + 1;
-                chunk.push(record(*partition, offset, raw));
+                let mut record = record(*partition, offset, raw);
+                record.admitted = held.source.admits(&record, &site.created);
+                chunk.push(record);
             }
             if topic.from(held.position).next().is_none() {
                 held.source.reached_end();
