@@ -8,7 +8,7 @@ use crate::{
     ledger::{Accepted, Teller},
 };
 use link::Link;
-use millrace_log::LogSettings;
+use millrace_log::{LogSettings, set_default};
 use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, ledger::FROM_EDGE, token::Origin};
 use rdkafka::{
     ClientConfig,
@@ -67,9 +67,7 @@ impl KafkaLog {
         accepted: Accepted,
     ) -> Result<Self, KafkaError> {
         let mut config = settings.producer(delivery_timeout);
-        if config.get("queue.buffering.max.messages").is_none() {
-            config.set("queue.buffering.max.messages", QUEUE_RECORDS_MAX);
-        }
+        set_default(&mut config, "queue.buffering.max.messages", QUEUE_RECORDS_MAX);
         let accepted = Arc::new(accepted);
         let producer = RwLock::new(Arc::new(create(&config, &accepted)?));
         Ok(Self {

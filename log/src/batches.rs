@@ -3,9 +3,7 @@
 
 #![expect(unsafe_code, reason = "rdkafka has no way to its queues; all the rest is the same client")]
 
-use crate::{NextOffset, wake};
 use rdkafka::{
-    TopicPartitionList,
     bindings::{
         rd_kafka_consume_batch_queue, rd_kafka_consume_callback_queue, rd_kafka_header_get_last,
         rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t,
@@ -19,7 +17,6 @@ use rdkafka::{
 };
 use std::{
     any::Any,
-    collections::BTreeMap,
     ffi::{CStr, CString, c_int, c_void},
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -28,36 +25,23 @@ use std::{
     time::Duration,
 };
 
-/// How long a partition may take to go back to where it was.
-const SEEK_LIMIT: Duration = Duration::from_secs(5);
-
-/// Where the messages of some partitions of a topic go. The consumer's events go on coming where it is polled.
-///
-/// Where a partition was paused (librdkafka does that in each rebalance too) librdkafka may go on behind messages that it has
-/// not given: it drops what was fetched before, but the marks of transactions among that move its place. So
-/// [`Self::doubt`] must follow.
+/// Where the messages of some partitions of a consumer go. Its events go on coming where it is polled.
 pub struct Batches<'a, C: ConsumerContext + 'static> {
     consumer: &'a BaseConsumer<C>,
-    topic: String,
     queue: NonNull<rd_kafka_queue_t>,
-    /// The offset after what was given last.
-    next: BTreeMap<i32, NextOffset>,
-    in_doubt: bool,
 }
 
 impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
-    pub fn new(consumer: &'a BaseConsumer<C>, topic: &str) -> Self {
+    pub fn new(consumer: &'a BaseConsumer<C>) -> Self {
         // SAFETY: the client is there for as long as `'a`, which the queue does not outlive.
         let queue = unsafe { rd_kafka_queue_new(consumer.client().native_ptr()) };
-        let queue = NonNull::new(queue).expect("librdkafka makes a queue");
-        Self { consumer, topic: topic.to_owned(), queue, next: BTreeMap::new(), in_doubt: false }
+        Self { consumer, queue: NonNull::new(queue).expect("librdkafka makes a queue") }
     }
 
-    /// From now on this partition's messages and errors come here, until it is removed; the first one is `next` or later.
-    pub fn add(&mut self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
-        let refused =
-            || KafkaError::Subscription(format!("partition {partition} of {} has no queue", self.topic));
-        let topic = CString::new(self.topic.as_str()).map_err(|_| refused())?;
+    /// From now on this partition's messages and errors come here, for as long as it is assigned.
+    pub fn add(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
+        let refused = || KafkaError::Subscription(format!("partition {partition} of {topic} has no queue"));
+        let topic = CString::new(topic).map_err(|_| refused())?;
         let client = self.consumer.client().native_ptr();
         // SAFETY: the client and the text are there, and the queue is counted: it may be given back once it is forwarded.
         unsafe {
@@ -66,53 +50,27 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
             rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr());
             rd_kafka_queue_destroy(source.as_ptr());
         }
-        self.next.insert(partition, next);
         Ok(())
     }
 
-    /// These are assigned no more.
-    pub fn remove(&mut self, partitions: &[i32]) {
-        self.next.retain(|partition, _| !partitions.contains(partition));
-    }
-
-    /// Partitions were paused: the next take begins where the last one ended, whatever librdkafka thinks.
-    pub fn doubt(&mut self) {
-        self.in_doubt = true;
-    }
-
-    /// Gives `each` all messages and errors that are there, in the order in which they came. It waits for the first, but no
-    /// longer than `wait`, and sometimes it comes back earlier with none. After an error of `each` that message is lost: it
-    /// has to be read again.
+    /// Gives `each` the messages and errors that are there, up to `most`, in the order in which they came. It waits for the
+    /// first, but no longer than `wait`, and sometimes it comes back earlier with none. After an error of `each` that message
+    /// is lost: it has to be read again.
     pub fn take<E>(
         &mut self,
+        most: usize,
         wait: Duration,
-        mut each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+        each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.in_doubt
-            && let Err(error) = self.go_back()
-        {
-            return each(Err(error));
+        let client = self.consumer.client().native_ptr();
+        let mut taking = Taking { client, left: most, each, ended: Ok(Ok(())) };
+        let (callback, opaque) = (callback_of(&taking), (&raw mut taking).cast());
+        // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile.
+        // Where the call says that it failed, nothing has come.
+        unsafe {
+            rd_kafka_consume_callback_queue(self.queue.as_ptr(), milliseconds(wait), Some(callback), opaque);
         }
-        let next = &mut self.next;
-        serve(self.consumer.client().native_ptr(), self.queue, wait, |came| {
-            if let Ok(message) = &came
-                && let Some(next) = next.get_mut(&message.partition())
-            {
-                *next = NextOffset::after(message.offset());
-            }
-            each(came)
-        })
-    }
-
-    fn go_back(&mut self) -> Result<(), KafkaError> {
-        let mut sought = TopicPartitionList::new();
-        for (partition, next) in &self.next {
-            self.consumer.seek(&self.topic, *partition, next.to_kafka(), SEEK_LIMIT)?;
-            sought.add_partition(&self.topic, *partition);
-        }
-        self.in_doubt = false;
-        wake(self.consumer, &sought);
-        Ok(())
+        taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Takes up to `count` messages and gives them back unread; how many. It waits for so many, but no longer than `wait`.
@@ -146,26 +104,11 @@ impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {
     }
 }
 
-/// Gives `each` all that a queue has.
-fn serve<E>(
-    client: *mut rd_kafka_t,
-    queue: NonNull<rd_kafka_queue_t>,
-    wait: Duration,
-    each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut taking = Taking { client, each, ended: Ok(Ok(())) };
-    let (callback, opaque) = (callback_of(&taking), (&raw mut taking).cast());
-    // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile. Where
-    // the call says that it failed, nothing has come.
-    unsafe {
-        rd_kafka_consume_callback_queue(queue.as_ptr(), milliseconds(wait), Some(callback), opaque);
-    }
-    taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
 /// A take that is under way.
 struct Taking<F, E> {
     client: *mut rd_kafka_t,
+    /// How many more may come.
+    left: usize,
     each: F,
     /// Or what `each` panicked with.
     ended: Result<Result<(), E>, Box<dyn Any + Send>>,
@@ -193,7 +136,8 @@ where
     let message = Fetched { native, _held: PhantomData };
     // A panic must not go through the C code.
     taking.ended = catch_unwind(AssertUnwindSafe(|| (taking.each)(message.or_error())));
-    if !matches!(taking.ended, Ok(Ok(()))) {
+    taking.left = taking.left.saturating_sub(1);
+    if taking.left == 0 || !matches!(taking.ended, Ok(Ok(()))) {
         // SAFETY: the client is there; what is left goes back to the head of the queue.
         unsafe { rd_kafka_yield(taking.client) };
     }

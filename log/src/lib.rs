@@ -2,18 +2,22 @@
 //! Every role uses the same; none of them knows whether the log is Apache Kafka or embedded.
 
 mod batches;
+mod closing;
 mod flush;
 mod kafka_offset;
 mod offset;
 mod publisher;
+mod seek;
 mod settings;
 mod topics;
 mod wake;
 
 pub use batches::{Batches, Fetched};
+pub use closing::is_closing;
 pub use flush::flush;
 pub use offset::NextOffset;
 pub use publisher::{Error as PublishError, Publisher};
-pub use settings::{LogSettings, SettingsError};
+pub use seek::seek;
+pub use settings::{LogSettings, SettingsError, set_default};
 pub use topics::{Error as TopicsError, ensure_topics, partition_count, wait_until_reachable};
 pub use wake::wake;

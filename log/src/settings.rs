@@ -123,3 +123,10 @@ impl LogSettings {
         config
     }
 }
+
+/// Sets what neither the user's properties nor anything before has set.
+pub fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
+    if config.get(name).is_none() {
+        config.set(name, value);
+    }
+}

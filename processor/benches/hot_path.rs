@@ -17,6 +17,8 @@ use uuid::Uuid;
 const RECORDS: u32 = 500_000;
 /// About as many as a transaction of combine has.
 const CHUNK: usize = 65_536;
+/// And as many as are aggregated together.
+const BLOCK: usize = 4_096;
 /// The size that the peers were measured with.
 const RECORD_BYTES: usize = 387;
 const KEYS: u32 = 100;
@@ -48,12 +50,14 @@ fn main() {
 
     let parsed: Vec<Parsed> = payloads.iter().map(|p| record::parse(p).expect("a record")).collect();
     show("judge, with the duplicate memory", best(|| judge(&parsed)));
-    show("into columns", best(|| chunks(&parsed).for_each(|raw| drop(black_box(raw)))));
+    show("into columns", best(|| blocks(&parsed).for_each(|raw| drop(black_box(raw)))));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let plan = runtime.block_on(Plan::declare()).expect("the plan");
     let states = || {
-        for raw in chunks(&parsed) {
-            black_box(runtime.block_on(plan.partial(raw)).expect("partial states"));
+        for chunk in parsed.chunks(CHUNK) {
+            let mut partials = plan.partials().expect("accumulators");
+            blocks(chunk).for_each(|mut raw| partials.add(&mut raw).expect("they are added"));
+            black_box(partials.states().expect("partial states"));
         }
     };
     show("into columns and partial states", best(states));
@@ -81,11 +85,11 @@ fn judge(parsed: &[Parsed]) {
     }
 }
 
-fn chunks(parsed: &[Parsed]) -> impl Iterator<Item = millrace_processor::plan::RawBatch> {
-    parsed.chunks(CHUNK).map(|chunk| {
+fn blocks(parsed: &[Parsed]) -> impl Iterator<Item = Raw> {
+    parsed.chunks(BLOCK).map(|block| {
         let mut raw = Raw::default();
-        chunk.iter().for_each(|(identity, measured)| raw.push(identity, measured));
-        raw.take()
+        block.iter().for_each(|(identity, measured)| raw.push(identity, measured));
+        raw
     })
 }
 

@@ -1,11 +1,13 @@
-//! The aggregation, declared in SQL and planned by DataFusion, run in three modes: raw records to partial states
-//! (`Partial`), states to states (`PartialReduce`), states to results (`Final`).
+//! The aggregation, declared in SQL and planned by DataFusion: raw records to partial states ([`Partials`]), states to
+//! states (`PartialReduce`), states to results (`Final`).
 
 mod ddsketch;
+mod partials;
 mod raw;
 mod results;
 
-pub use raw::{Raw, RawBatch};
+pub use partials::Partials;
+pub use raw::Raw;
 pub use results::{BUCKET, Key, Totals, key_at, totals};
 
 use arrow::{
@@ -71,6 +73,12 @@ pub struct Plan {
     context: Arc<TaskContext>,
 }
 
+impl PlanError {
+    fn run(mode: AggregateMode) -> impl Fn(DataFusionError) -> Self {
+        move |source| Self::Run { mode, source: Box::new(source) }
+    }
+}
+
 impl Plan {
     /// Plans the built-in aggregates.
     pub async fn declare() -> Result<Self, PlanError> {
@@ -82,25 +90,27 @@ impl Plan {
         if aggregate.input().schema().fields() != raw::schema().fields() {
             return Err(PlanError::Shape(format!("it reads {}", aggregate.input().schema())));
         }
-        let mut plan = Self {
+        let partial = AggregateExec::try_new(
+            AggregateMode::Partial,
+            aggregate.group_expr().clone(),
+            aggregate.aggr_expr().to_vec(),
+            aggregate.filter_expr().to_vec(),
+            Arc::clone(aggregate.input()),
+            raw::schema(),
+        );
+        let partial = partial.map_err(PlanError::run(AggregateMode::Partial))?;
+        Ok(Self {
             groups: aggregate.group_expr().clone(),
             aggregates: aggregate.aggr_expr().to_vec(),
             filters: aggregate.filter_expr().to_vec(),
-            states: Arc::new(Schema::empty()),
+            states: partial.schema(),
             context: session.task_ctx(),
-        };
-        plan.states = plan.operator(AggregateMode::Partial, &[])?.schema();
-        Ok(plan)
+        })
     }
 
     /// The schema of partial states: the group keys, then each aggregate's state.
     pub fn state_schema(&self) -> &SchemaRef {
         &self.states
-    }
-
-    /// Raw records to partial states.
-    pub async fn partial(&self, raw: RecordBatch) -> Result<RecordBatch, PlanError> {
-        self.run(AggregateMode::Partial, &[raw]).await
     }
 
     /// Partial states to fewer partial states: one row a key.
@@ -123,10 +133,10 @@ impl Plan {
     }
 
     async fn run(&self, mode: AggregateMode, input: &[RecordBatch]) -> Result<RecordBatch, PlanError> {
-        let failed = |source: DataFusionError| PlanError::Run { mode, source: Box::new(source) };
+        let failed = PlanError::run(mode);
         let operator = self.operator(mode, input)?;
         let schema = operator.schema();
-        let batches = collect(operator, Arc::clone(&self.context)).await.map_err(failed)?;
+        let batches = collect(operator, Arc::clone(&self.context)).await.map_err(&failed)?;
         arrow::compute::concat_batches(&schema, &batches).map_err(|error| failed(error.into()))
     }
 
@@ -135,13 +145,12 @@ impl Plan {
         mode: AggregateMode,
         input: &[RecordBatch],
     ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
-        let failed = |source: DataFusionError| PlanError::Run { mode, source: Box::new(source) };
-        let raw = mode == AggregateMode::Partial;
-        let schema = if raw { raw::schema() } else { Arc::clone(&self.states) };
-        let source = MemorySourceConfig::try_new_exec(&[input.to_vec()], schema, None).map_err(failed)?;
-        let groups = if raw { self.groups.clone() } else { self.groups.as_final() };
+        let failed = PlanError::run(mode);
+        let states = Arc::clone(&self.states);
+        let source = MemorySourceConfig::try_new_exec(&[input.to_vec()], states, None).map_err(&failed)?;
         // A filter decides which raw records are taken; states have none left to filter.
-        let filters = if raw { self.filters.clone() } else { vec![None; self.filters.len()] };
+        let filters = vec![None; self.filters.len()];
+        let groups = self.groups.as_final();
         AggregateExec::try_new(mode, groups, self.aggregates.clone(), filters, source, raw::schema())
             .map(|operator| Arc::new(operator) as Arc<dyn ExecutionPlan>)
             .map_err(failed)

@@ -6,13 +6,13 @@ use crate::{
     plan::{Plan, PlanError},
     settings::Settings,
     sink::{self, SinkComponents, SinkMetrics},
-    stage::{self, StageError, combine, group::Place, windows},
+    stage::{self, StageError, Supervised, combine, group::Place, left_open::LeftOpen, windows},
 };
 use millrace_log::LogSettings;
 use millrace_tenancy::Directory;
 use prometheus::Registry;
 use sqlx::PgPool;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,12 @@ pub enum Error {
     },
 }
 
+/// What combine and windows share.
+struct Shared {
+    plan: Plan,
+    left_open: Arc<LeftOpen>,
+}
+
 type Stages = JoinSet<Result<(), Error>>;
 
 /// Runs combine, windows, sink, ledger and archive until `shutdown`, or until one of them can't go on: then the others are
@@ -84,10 +90,15 @@ async fn start(
     components: &Components,
     stop: &CancellationToken,
 ) -> Result<Stages, Error> {
-    let plan = Plan::declare().await?;
+    let shared = Shared { plan: Plan::declare().await?, left_open: LeftOpen::new(&components.log) };
     let mut stages = Stages::new();
-    start_combine(&mut stages, settings, components, &plan, stop)?;
-    start_windows(&mut stages, settings, components, &plan, stop)?;
+    start_combine(&mut stages, settings, components, &shared, stop)?;
+    start_windows(&mut stages, settings, components, &shared, stop)?;
+    let watching = shared.left_open.watch(stop.clone());
+    stages.spawn(async {
+        watching.await;
+        Ok(())
+    });
     Ok(stages)
 }
 
@@ -115,7 +126,7 @@ fn start_combine(
     stages: &mut Stages,
     settings: &Settings,
     components: &Components,
-    plan: &Plan,
+    shared: &Shared,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let meters = combine::Meters::register(&components.registry)?;
@@ -123,8 +134,9 @@ fn start_combine(
         let components = combine::Components {
             log: components.log.clone(),
             directory: components.directory.clone(),
-            plan: plan.clone(),
+            plan: shared.plan.clone(),
             meters: meters.clone(),
+            left_open: Arc::clone(&shared.left_open),
             shutdown: stop.clone(),
         };
         let process = components.log.name(&format!("combine-{}", settings.instance_id));
@@ -134,9 +146,13 @@ fn start_combine(
             place: Place { process, worker: Some(number) },
             workers: settings.combine_workers,
         };
-        let name = worker.place.instance();
+        let who = Supervised {
+            name: worker.place.instance(),
+            instance: settings.instance_id.clone(),
+            yields: false,
+        };
         let attempt = move |runtime: &_| combine::run(&components, &worker, runtime);
-        let running = stage::supervise(name, settings.instance_id.clone(), stop.clone(), attempt);
+        let running = stage::supervise(who, stop.clone(), attempt);
         stages.spawn(async {
             running.await.map_err(|source| Error::Stage { stage: "combine", source: Box::new(source) })
         });
@@ -148,20 +164,22 @@ fn start_windows(
     stages: &mut Stages,
     settings: &Settings,
     components: &Components,
-    plan: &Plan,
+    shared: &Shared,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let components = windows::Components {
         log: components.log.clone(),
-        plan: plan.clone(),
+        plan: shared.plan.clone(),
         meters: windows::Meters::register(&components.registry)?,
+        left_open: Arc::clone(&shared.left_open),
         shutdown: stop.clone(),
     };
     let process = components.log.name(&format!("windows-{}", settings.instance_id));
     let place = Place { process, worker: None };
-    let (name, window_settings) = (place.instance(), settings.windows.clone());
+    let who = Supervised { name: place.instance(), instance: settings.instance_id.clone(), yields: true };
+    let window_settings = settings.windows.clone();
     let attempt = move |runtime: &_| windows::run(&components, &window_settings, &place, runtime);
-    let running = stage::supervise(name, settings.instance_id.clone(), stop.clone(), attempt);
+    let running = stage::supervise(who, stop.clone(), attempt);
     stages.spawn(async {
         running.await.map_err(|source| Error::Stage { stage: "windows", source: Box::new(source) })
     });

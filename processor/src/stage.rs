@@ -10,6 +10,7 @@ mod entries;
 mod frame;
 pub mod group;
 pub(crate) mod jumps;
+pub(crate) mod left_open;
 pub(crate) mod past;
 pub(crate) mod positions;
 mod restorer;
@@ -21,14 +22,17 @@ pub mod windows;
 use crate::{plan::PlanError, sink::outage::Chain};
 use millrace_log::NextOffset;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// A broker's answer to a request takes no longer; longer is trouble.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// After an outage a request of our own forerunner, answered late, can put us out once or twice; who is put out as many
-/// times in a row as this has a namesake.
+/// times, each within [`RETRY_AFTER_MAX`] of its beginning, has a namesake.
 const FENCED_MAX: u32 = 5;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
@@ -137,6 +141,11 @@ impl StageError {
     }
 }
 
+/// What panicked while it held the lock has left nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn is_fenced(error: &KafkaError) -> bool {
     let code = match error {
         KafkaError::Transaction(error) => Some(error.code()),
@@ -145,10 +154,19 @@ fn is_fenced(error: &KafkaError) -> bool {
     code == Some(RDKafkaErrorCode::FencedInstanceId)
 }
 
+/// Who is supervised.
+pub(crate) struct Supervised {
+    pub name: String,
+    /// The process's `--instance-id`.
+    pub instance: String,
+    /// Whether it ends where the process has a namesake, so that the process ends. Exactly one of a process does: each group
+    /// puts out one of the two, and two groups would not always end the same one.
+    pub yields: bool,
+}
+
 /// Runs `attempt` on a thread of its own, again and again, until it ends well, `shutdown` comes or it can't go on.
 pub(crate) async fn supervise<A>(
-    name: String,
-    instance: String,
+    who: Supervised,
     shutdown: CancellationToken,
     mut attempt: A,
 ) -> Result<(), StageError>
@@ -157,7 +175,7 @@ where
 {
     let (done, ended) = tokio::sync::oneshot::channel();
     let body = move || {
-        let result = retry(&name, &instance, &shutdown, &mut attempt);
+        let result = retry(&who, &shutdown, &mut attempt);
         if done.send(result).is_err() {
             tracing::debug!("nobody waits for this stage any more");
         }
@@ -167,31 +185,29 @@ where
 }
 
 fn retry(
-    name: &str,
-    instance: &str,
+    Supervised { name, instance, yields }: &Supervised,
     shutdown: &CancellationToken,
     attempt: &mut impl FnMut(&tokio::runtime::Runtime) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StageError::Thread)?;
-    let mut wait = RETRY_AFTER;
-    let mut fenced = 0;
+    let (mut wait, mut fenced) = (RETRY_AFTER, 0);
     loop {
         let started = std::time::Instant::now();
         let error = match attempt(&runtime) {
             Ok(()) => return Ok(()),
             Err(error) => error.name_fencing(instance),
         };
-        fenced = if matches!(error, StageError::Fenced(_)) { fenced + 1 } else { 0 };
-        if error.reaction() == Reaction::Stop || fenced >= FENCED_MAX {
+        if started.elapsed() > RETRY_AFTER_MAX {
+            (wait, fenced) = (RETRY_AFTER, 0);
+        }
+        fenced += u32::from(matches!(error, StageError::Fenced(_)));
+        if error.reaction() == Reaction::Stop || (*yields && fenced >= FENCED_MAX) {
             return Err(error);
         }
         if shutdown.is_cancelled() {
             tracing::info!(stage = name, error = %Chain(&error), "ended; the next start goes on from the log");
             return Ok(());
-        }
-        if started.elapsed() > RETRY_AFTER_MAX {
-            wait = RETRY_AFTER;
         }
         tracing::warn!(stage = name, error = %Chain(&error), wait_ms = wait.as_millis(), "begins again from the log");
         let stopped = runtime.block_on(async {

@@ -7,7 +7,7 @@ mod sinks;
 pub use positions::{End, Positions};
 pub use sinks::{AggregatesSink, MetricsSink, ProgressSink};
 
-use millrace_log::{LogSettings, NextOffset};
+use millrace_log::{LogSettings, NextOffset, is_closing};
 use millrace_schemas::EventTime;
 use prometheus::IntGauge;
 use rdkafka::{
@@ -176,6 +176,9 @@ impl<S: Sink> Tail<S> {
         let place = self.source.positions.read(partition, offset, log_time);
         if place.is_cut {
             self.sink.begins_at(log_time);
+        }
+        if is_closing(message) {
+            return;
         }
         let payload = message.payload().unwrap_or_default();
         self.sink.take(Incoming { partition, offset, log_time, live: place.live, payload });

@@ -1,6 +1,7 @@
 //! The topics: their names, what they hold and how they must be configured.
 
-/// The names of all topics under one prefix, so that several installations share a Kafka.
+/// The names of all topics under one prefix, so that several installations share a Kafka. In those that stages write there may
+/// be records that say nothing ([`crate::key::CLOSING`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
     /// Raw [`crate::QueryMetric`] records as JSON, by any producer, keyed as they like; `LogAppendTime`.

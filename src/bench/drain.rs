@@ -4,7 +4,7 @@ use super::{
     site::usage::{Spent, Usage},
     stall::Watch,
 };
-use millrace_log::{Batches, LogSettings, NextOffset, partition_count};
+use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -41,10 +41,10 @@ pub(super) fn drain_all(log: &LogSettings, records: u64) -> anyhow::Result<Spent
 fn drain(log: &LogSettings, topic: &str, thread: i32, seen: &AtomicU64, records: u64) -> anyhow::Result<()> {
     let consumer: BaseConsumer = log.consumer("bench-drain").create()?;
     let mut list = TopicPartitionList::new();
-    let mut batches = Batches::new(&consumer, topic);
+    let mut batches = Batches::new(&consumer);
     for partition in (thread..partition_count(&consumer, topic)?).step_by(THREADS.unsigned_abs() as usize) {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
-        batches.add(partition, NextOffset::START)?;
+        batches.add(topic, partition)?;
     }
     consumer.assign(&list)?;
     let mut watch = Watch::new();
@@ -72,11 +72,11 @@ fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
     let consumer: BaseConsumer =
         log.consumer("bench-written").set("enable.partition.eof", "true").create()?;
     // Past rdkafka, which logs the end of a partition as an error.
-    let mut batches = Batches::new(&consumer, topic);
+    let mut batches = Batches::new(&consumer);
     let (mut list, mut left) = (TopicPartitionList::new(), HashSet::new());
     for partition in 0..partition_count(&consumer, topic)? {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
-        batches.add(partition, NextOffset::START)?;
+        batches.add(topic, partition)?;
         left.insert(partition);
     }
     consumer.assign(&list)?;

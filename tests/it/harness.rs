@@ -37,7 +37,7 @@ pub struct Installation {
     /// Where the archive is not in the folder: its URL, and what programs must find in their environment.
     pub bucket: Option<(String, Vec<(&'static str, String)>)>,
     folder: TempDir,
-    prefix: String,
+    pub prefix: String,
 }
 
 /// A workspace with one service and a key.

@@ -7,6 +7,7 @@ use crate::harness::{
 };
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use millrace_log::is_closing;
 use millrace_schemas::progress::Progress;
 use rdkafka::{Message as _, message::OwnedMessage};
 use std::{collections::BTreeMap, time::Duration};
@@ -239,7 +240,7 @@ fn longest_stall(progress: &[OwnedMessage], sent: &Sent, partitions: i32) -> Res
     let (began, ended) = (sent.began.timestamp_millis(), sent.ended.timestamp_millis());
     let mut last: BTreeMap<(i32, usize), (i64, i64)> = BTreeMap::new();
     let mut longest = 0;
-    for message in progress {
+    for message in progress.iter().filter(|message| !is_closing(*message)) {
         let at = message.timestamp().to_millis().context("a time")?.clamp(began, ended);
         let told = Progress::read(message.payload().unwrap_or_default())?;
         for (source, emitted) in told.sources.iter().enumerate() {

@@ -37,6 +37,17 @@ fn assign(consumer: &BaseConsumer, partitions: &[i32]) {
     consumer.assign(&list).expect("it is assigned");
 }
 
+/// All of these partitions, from their beginnings.
+fn read<'a>(consumer: &'a BaseConsumer, partitions: &[i32]) -> Batches<'a, DefaultConsumerContext> {
+    let batches = Batches::new(consumer);
+    partitions.iter().for_each(|partition| batches.add(TOPIC, *partition).expect("a queue"));
+    assign(consumer, partitions);
+    batches
+}
+
+/// At once.
+const MOST: usize = 7;
+
 /// Takes until as many ends were told.
 fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
     let (mut seen, mut ends) = (Vec::new(), 0);
@@ -53,7 +64,7 @@ fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) 
 /// The records, and how many ends.
 fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize) {
     let (mut seen, mut ends) = (Vec::new(), 0);
-    let taken: Result<(), KafkaError> = batches.take(Duration::from_millis(50), |item| {
+    let taken: Result<(), KafkaError> = batches.take(MOST, Duration::from_millis(50), |item| {
         match item {
             Ok(it) => {
                 assert!(it.timestamp_ms().is_some_and(|ms| ms > 0));
@@ -68,6 +79,7 @@ fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize)
         Ok(())
     });
     taken.expect("no trouble");
+    assert!(seen.len() + ends <= MOST);
     (seen, ends)
 }
 
@@ -109,10 +121,7 @@ fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_m
     }
     producer.flush(PATIENCE).expect("they are there");
     let consumer = consumer(&cluster.bootstrap_servers());
-    let mut batches = Batches::new(&consumer, TOPIC);
-    batches.add(0, NextOffset::START).expect("a queue");
-    batches.add(1, NextOffset::START).expect("a queue");
-    assign(&consumer, &[0, 1]);
+    let mut batches = read(&consumer, &[0, 1]);
     let mut seen = until_ends(&mut batches, 2);
     seen.sort_unstable();
     let expected: Vec<Seen> = (0..2)
@@ -143,7 +152,7 @@ fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_m
     while consumer.seek(TOPIC, 1, Offset::Beginning, PATIENCE).is_err() {
         assert!(Instant::now() < deadline, "it is not assigned anew");
     }
-    batches.add(1, NextOffset::START).expect("a queue");
+    batches.add(TOPIC, 1).expect("a queue");
     let again = until_ends(&mut batches, 1);
     assert_eq!(again.len(), 10);
     assert!(again.iter().all(|(partition, ..)| *partition == 1));
@@ -155,14 +164,12 @@ fn who_fails_is_given_no_more() {
     let (cluster, producer) = cluster(1);
     (0..5).for_each(|number| send(&producer, &[number]));
     let consumer = consumer(&cluster.bootstrap_servers());
-    let mut batches = Batches::new(&consumer, TOPIC);
-    batches.add(0, NextOffset::START).expect("a queue");
-    assign(&consumer, &[0]);
+    let mut batches = read(&consumer, &[0]);
     let (mut given, mut refused) = (0, Ok(()));
     let deadline = Instant::now() + PATIENCE;
     while refused.is_ok() {
         assert!(Instant::now() < deadline, "nothing comes");
-        refused = batches.take(Duration::from_millis(50), |item| {
+        refused = batches.take(MOST, Duration::from_millis(50), |item| {
             given += 1;
             item.map_or(Err("a message"), |_| Err("no more"))
         });
@@ -177,13 +184,12 @@ fn a_panic_comes_through_and_what_is_left_stays() {
     let (cluster, producer) = cluster(1);
     (0..3).for_each(|number| send(&producer, &[number]));
     let consumer = consumer(&cluster.bootstrap_servers());
-    let mut batches = Batches::new(&consumer, TOPIC);
-    batches.add(0, NextOffset::START).expect("a queue");
-    assign(&consumer, &[0]);
+    let mut batches = read(&consumer, &[0]);
     let deadline = Instant::now() + PATIENCE;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         while Instant::now() < deadline {
-            let taken: Result<(), ()> = batches.take(Duration::from_millis(50), |_| panic!("on purpose"));
+            let taken: Result<(), ()> =
+                batches.take(MOST, Duration::from_millis(50), |_| panic!("on purpose"));
             taken.expect("no error");
         }
     }));

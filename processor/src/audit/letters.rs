@@ -6,6 +6,7 @@ use crate::{
     stage::{StageError, past::Range, settled::text},
 };
 use hashbrown::HashMap;
+use millrace_log::is_closing;
 use millrace_schemas::{
     EventTime,
     dead_letter::{REASON, Reason, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC},
@@ -37,6 +38,9 @@ impl Letters {
             let range = Range { topic: &topics.dead_letters, partition, from: bounds.low, to: bounds.end };
             let mut first = (bounds.low.get() > 0).then_some(EventTime(i64::MAX));
             past.scan::<StageError>(range, &history.shutdown, |message| {
+                if is_closing(message) {
+                    return Ok(());
+                }
                 let time = EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0));
                 first = first.map(|first| first.min(time));
                 letters.add(&topics.metrics, message, findings);

@@ -39,26 +39,13 @@ pub struct Tally {
     from: NextOffset,
     to: NextOffset,
     arrived: Option<EventTime>,
-    rows: Vec<(Key, Counts)>,
-    places: HashMap<Key, usize>,
-    /// The row that was last counted in: the next record is mostly of the same.
-    last: usize,
+    rows: HashMap<(Option<WorkspaceId>, Minute), Counts>,
 }
-
-type Key = (Option<WorkspaceId>, Minute);
 
 impl Tally {
     /// The first record to be counted is at `from` or later.
     pub fn new(from: NextOffset) -> Self {
-        Self {
-            full: Vec::new(),
-            from,
-            to: from,
-            arrived: None,
-            rows: Vec::new(),
-            places: HashMap::new(),
-            last: 0,
-        }
+        Self { full: Vec::new(), from, to: from, arrived: None, rows: HashMap::new() }
     }
 
     /// A record was dealt with that is in no row.
@@ -78,14 +65,7 @@ impl Tally {
 
     /// The counts of a row of the stretch so far.
     pub fn row(&mut self, workspace: Option<WorkspaceId>, minute: Minute) -> &mut Counts {
-        let key = (workspace, minute);
-        if self.rows.get(self.last).is_none_or(|(last, _)| *last != key) {
-            self.last = *self.places.entry(key).or_insert(self.rows.len());
-            if self.last == self.rows.len() {
-                self.rows.push((key, Counts::default()));
-            }
-        }
-        &mut self.rows[self.last].1
+        self.rows.entry((workspace, minute)).or_default()
     }
 
     /// All up to here was dealt with, also where it holds no record.
@@ -131,7 +111,6 @@ impl Tally {
         self.from = self.to;
         self.arrived = None;
         self.rows.clear();
-        self.places.clear();
     }
 
     fn open_span(&self) -> Span {

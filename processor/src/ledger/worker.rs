@@ -12,7 +12,7 @@ use crate::sink::{
     outage::Chain,
     reaction::Reaction,
 };
-use millrace_log::NextOffset;
+use millrace_log::{NextOffset, is_closing};
 use millrace_schemas::ledger::{self, Entry};
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
@@ -126,6 +126,7 @@ impl Ledger {
             Ok(_) => "it is of a topic that is not read here".to_owned(),
             // To pass over it would lose counts.
             Err(source @ ledger::Error::Newer(_)) => return Err(Error::Newer { partition, offset, source }),
+            Err(_) if is_closing(message) => return Ok(None),
             Err(error) => Chain(&error).to_string(),
         };
         self.metrics.skipped.inc();

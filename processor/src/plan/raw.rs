@@ -1,89 +1,105 @@
-//! Raw records as an Arrow batch: only the columns that the aggregation reads.
+//! Raw records as columns: only what the aggregation reads.
 
 use crate::{admission::Identity, record::Measured};
 use arrow::{
-    array::{ArrayRef, FixedSizeBinaryBuilder, Float64Builder, Int8Builder, Int64Builder, RecordBatch},
+    array::{
+        ArrayRef, FixedSizeBinaryBuilder, Float64Builder, Int8Builder, Int64Array, Int64Builder, RecordBatch,
+    },
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use millrace_schemas::{Status, Window};
 use std::sync::{Arc, LazyLock};
 
-pub(super) const ID_BYTES: i32 = 16;
+const ID_BYTES: i32 = 16;
 
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    Arc::new(Schema::new(vec![
-        Field::new("bucket", DataType::Int64, false),
-        Field::new("workspace", DataType::FixedSizeBinary(ID_BYTES), false),
-        Field::new("service", DataType::FixedSizeBinary(ID_BYTES), false),
+/// What is measured comes first: the aggregates find it by its place, also where the keys are not there.
+static MEASURED: LazyLock<Vec<Field>> = LazyLock::new(|| {
+    vec![
         Field::new("outcome", DataType::Int8, false),
         Field::new("rows_affected", DataType::Int64, true),
         Field::new("duration_ms", DataType::Float64, true),
-    ]))
+    ]
+});
+static MEASURED_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(Schema::new(MEASURED.clone())));
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let keys = [
+        Field::new("bucket", DataType::Int64, false),
+        Field::new("workspace", DataType::FixedSizeBinary(ID_BYTES), false),
+        Field::new("service", DataType::FixedSizeBinary(ID_BYTES), false),
+    ];
+    Arc::new(Schema::new(MEASURED.iter().cloned().chain(keys).collect::<Vec<_>>()))
 });
 
+/// What the declaration is about.
 pub(super) fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// A finished batch of raw records, for [`super::Plan::partial`].
-pub type RawBatch = RecordBatch;
+/// What the aggregation groups by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RawKey {
+    /// The start of the window, in microseconds.
+    bucket: i64,
+    workspace: u128,
+    service: u128,
+}
 
-/// Collects raw records column by column.
+/// Collects raw records until they are aggregated.
+#[derive(Default)]
 pub struct Raw {
-    bucket: Int64Builder,
-    workspace: FixedSizeBinaryBuilder,
-    service: FixedSizeBinaryBuilder,
+    keys: Vec<RawKey>,
     outcome: Int8Builder,
     rows_affected: Int64Builder,
     duration_ms: Float64Builder,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        Self {
-            bucket: Int64Builder::new(),
-            workspace: FixedSizeBinaryBuilder::new(ID_BYTES),
-            service: FixedSizeBinaryBuilder::new(ID_BYTES),
-            outcome: Int8Builder::new(),
-            rows_affected: Int64Builder::new(),
-            duration_ms: Float64Builder::new(),
-        }
-    }
 }
 
 impl Raw {
     /// Adds a record that counts; one that still runs has no outcome and is left out.
     pub fn push(&mut self, identity: &Identity, measured: &Measured) {
         let Some(outcome) = outcome_code(measured.status) else { return };
-        self.bucket.append_value(Window::ALL[0].start_of(identity.completed_at).as_micros());
-        append_id(&mut self.workspace, identity.workspace.0.as_bytes());
-        append_id(&mut self.service, measured.service.0.as_bytes());
+        self.keys.push(RawKey {
+            bucket: Window::ALL[0].start_of(identity.completed_at).as_micros(),
+            workspace: identity.workspace.0.as_u128(),
+            service: measured.service.0.as_u128(),
+        });
         self.outcome.append_value(outcome);
         self.rows_affected.append_option(measured.rows_affected);
         self.duration_ms.append_option(measured.duration_ms);
     }
 
     pub fn is_empty(&self) -> bool {
-        use arrow::array::ArrayBuilder as _;
-        self.bucket.is_empty()
+        self.keys.is_empty()
     }
 
-    /// The records so far as a batch; the builder is empty again.
-    pub fn take(&mut self) -> RawBatch {
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The records so far, their keys and what was measured; none are left.
+    pub(crate) fn take(&mut self, keys: &mut Vec<RawKey>) -> RecordBatch {
+        keys.clear();
+        std::mem::swap(keys, &mut self.keys);
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.bucket.finish()),
-            Arc::new(self.workspace.finish()),
-            Arc::new(self.service.finish()),
             Arc::new(self.outcome.finish()),
             Arc::new(self.rows_affected.finish()),
             Arc::new(self.duration_ms.finish()),
         ];
-        RecordBatch::try_new(schema(), columns).expect("the builders are those of the schema, of one length")
+        RecordBatch::try_new(Arc::clone(&MEASURED_SCHEMA), columns)
+            .expect("the builders are those of the schema, of one length")
     }
 }
 
-fn append_id(builder: &mut FixedSizeBinaryBuilder, id: &[u8; 16]) {
-    builder.append_value(id).expect("an id has 16 bytes");
+/// The columns of keys, as the declaration groups by them.
+pub(super) fn key_columns(keys: &[RawKey]) -> [ArrayRef; 3] {
+    let ids = |of: fn(&RawKey) -> u128| -> ArrayRef {
+        let mut builder = FixedSizeBinaryBuilder::with_capacity(keys.len(), ID_BYTES);
+        for key in keys {
+            builder.append_value(of(key).to_be_bytes()).expect("an id has 16 bytes");
+        }
+        Arc::new(builder.finish())
+    };
+    let buckets: Int64Array = keys.iter().map(|key| key.bucket).collect();
+    [Arc::new(buckets), ids(|key| key.workspace), ids(|key| key.service)]
 }
 
 /// As the declaration's filters name them.

@@ -16,7 +16,7 @@ fn event() -> impl Strategy<Value = Event> {
     (0_i64..15, 0_u128..2, 0_u128..3, status, prop::option::of(0_i64..9), duration)
 }
 
-fn batch(events: &[Event]) -> RawBatch {
+fn raw(events: &[Event]) -> Raw {
     let mut raw = Raw::default();
     for (second, workspace, service, status, rows_affected, duration_ms) in events {
         let identity = Identity {
@@ -31,7 +31,7 @@ fn batch(events: &[Event]) -> RawBatch {
             &Measured { service, status: *status, duration_ms: *duration_ms, rows_affected: *rows_affected },
         );
     }
-    raw.take()
+    raw
 }
 
 fn by_key(results: &RecordBatch) -> BTreeMap<(EventTime, Key), Totals> {
@@ -73,7 +73,7 @@ proptest! {
         cuts.sort_unstable();
         let states: Vec<_> = cuts
             .windows(2)
-            .map(|cut| block_on(plan.partial(batch(&events[cut[0]..cut[1]]))).expect("partial"))
+            .map(|cut| plan.partial(&mut raw(&events[cut[0]..cut[1]])).expect("partial"))
             .collect();
         let merged = block_on(plan.merge(&states[1..])).expect("merge");
         let results = block_on(plan.finish(&[states[0].clone(), merged])).expect("finish");

@@ -41,7 +41,7 @@ impl Accumulator {
     pub(super) async fn condense(&mut self, shadows: &Shadows) -> Result<(), Error> {
         self.records = 0;
         if !self.raw.is_empty() {
-            self.states.push(self.plan.partial(self.raw.take()).await?);
+            self.states.push(self.plan.partial(&mut self.raw)?);
         }
         if self.held() > STATES_MAX || self.states.len() > BATCHES_MAX {
             self.states = vec![self.plan.merge(&take(&mut self.states)).await?];

@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest wait for a record: how late a shutdown may be noticed.
 const POLL_MAX: Duration = Duration::from_millis(100);
-/// After an outage a broker may know this member under an older session, and put it out once or twice; who is put out as
-/// many times, each within [`FENCED_WITHIN`] of the last, has a namesake.
-const FENCED_MAX: u32 = 5;
-const FENCED_WITHIN: Duration = Duration::from_secs(10);
+/// The longest wait of a member that was put out, until it joins again.
+const PUT_OUT_WAIT_MAX: Duration = Duration::from_secs(1);
+const PUT_OUT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What becomes of a step that did not succeed.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ pub fn drive<W: Worker>(worker: W, member: Member, shutdown: &CancellationToken)
         assigned: Vec::new(),
         starting: false,
         outage: Outage::default(),
-        fenced: None,
+        put_out: None,
     };
     while !shutdown.is_cancelled() {
         driver.advance(Instant::now())?;
@@ -105,8 +104,8 @@ struct Driver<W> {
     /// The assignment has not begun to be read.
     starting: bool,
     outage: Outage,
-    /// How often in a row it was put out of the group, and when last.
-    fenced: Option<(u32, Instant)>,
+    /// How often it was put out of the group, each within [`PUT_OUT_WITHIN`] of the last, and when last.
+    put_out: Option<(u32, Instant)>,
 }
 
 impl<W: Worker> Driver<W> {
@@ -114,11 +113,14 @@ impl<W: Worker> Driver<W> {
         if self.outage.wait(now).is_some() {
             return Ok(());
         }
-        let result = if self.starting { self.start() } else { self.worker.work(&self.member, now) };
+        let starts = self.starting;
+        let result = if starts { self.start() } else { self.worker.work(&self.member, now) };
         match result {
             Ok(Step::Idle) => Ok(()),
             Ok(Step::Done) => {
-                self.recovered(Instant::now());
+                if self.recovered(Instant::now()) && !starts {
+                    self.member.resume();
+                }
                 Ok(())
             }
             Err(Failure::Retry(error)) => {
@@ -141,7 +143,10 @@ impl<W: Worker> Driver<W> {
 
     fn start(&mut self) -> Result<Step, Failure<W::Error>> {
         let positions = self.worker.start(&self.member, &self.assigned)?;
-        self.member.assign(&positions).map_err(|error| Failure::Retry(error.into()))?;
+        if let Err(error) = self.member.assign(&positions) {
+            self.join_again().map_err(|error| Failure::Stop(error.into()))?;
+            return Err(Failure::Retry(error.into()));
+        }
         let (role, topic) = (W::ROLE, self.member.topic());
         tracing::info!(role, topic, partitions = ?self.assigned, "reading the partitions");
         self.starting = false;
@@ -152,7 +157,7 @@ impl<W: Worker> Driver<W> {
         let patience = if self.starting { POLL_MAX } else { self.worker.patience(now) };
         let timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
         let event = match self.member.next(timeout) {
-            Err(error) if error.is_fenced() => return self.put_out(error, now),
+            Err(error) if error.is_fenced() => return self.put_out(&error, now),
             event => event?,
         };
         match event {
@@ -175,21 +180,24 @@ impl<W: Worker> Driver<W> {
         Ok(())
     }
 
-    /// Begins again as a new member of the same name, unless it is clear that another one has it.
-    fn put_out(&mut self, error: member::Error, now: Instant) -> Result<(), W::Error> {
-        let times = self.fenced.map_or(1, |(times, last)| {
-            if now.saturating_duration_since(last) < FENCED_WITHIN { times + 1 } else { 1 }
+    /// Begins again as a new member of the same name. After an outage a broker may know this one under an older session; or
+    /// there is a namesake: which process then ends is windows' to say.
+    fn put_out(&mut self, error: &member::Error, now: Instant) -> Result<(), W::Error> {
+        let times = self.put_out.map_or(1, |(times, last)| {
+            if now.saturating_duration_since(last) < PUT_OUT_WITHIN { times + 1 } else { 1 }
         });
-        if times >= FENCED_MAX {
-            return Err(error.into());
-        }
-        self.fenced = Some((times, now));
-        tracing::warn!(role = W::ROLE, error = %Chain(&error), times, "put out of the group; joining again");
+        self.put_out = Some((times, now));
+        tracing::warn!(role = W::ROLE, error = %Chain(error), times, "put out of the group; joining again");
+        std::thread::sleep((POLL_MAX * times).min(PUT_OUT_WAIT_MAX));
+        Ok(self.join_again()?)
+    }
+
+    /// With a new client, which has nothing of what this one had.
+    fn join_again(&mut self) -> Result<(), member::Error> {
         self.worker.give_up();
         self.assigned.clear();
         self.starting = false;
-        std::thread::sleep(POLL_MAX * times);
-        Ok(self.member.rejoin()?)
+        self.member.rejoin()
     }
 
     fn failed(&mut self, error: &W::Error, now: Instant) {
@@ -200,12 +208,12 @@ impl<W: Worker> Driver<W> {
         self.member.pause();
     }
 
-    fn recovered(&mut self, now: Instant) {
-        if let Some(outage) = self.outage.ended(now) {
-            let (role, topic) = (W::ROLE, self.member.topic());
-            tracing::info!(role, topic, outage_ms = outage.as_millis(), "goes on");
-            self.member.resume();
-        }
+    /// Whether that ends an outage.
+    fn recovered(&mut self, now: Instant) -> bool {
+        let Some(outage) = self.outage.ended(now) else { return false };
+        let (role, topic) = (W::ROLE, self.member.topic());
+        tracing::info!(role, topic, outage_ms = outage.as_millis(), "goes on");
+        true
     }
 }
 

@@ -6,7 +6,7 @@
 //! is read again: where to go on is known to the store, and the archive keeps what it gave up.
 
 use crate::stage::group::{Group, LOOK_LIMIT, Place};
-use millrace_log::{LogSettings, NextOffset, wake};
+use millrace_log::{LogSettings, NextOffset, seek, wake};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
@@ -153,15 +153,20 @@ impl Member {
         move |source| Error { doing, topic, source: source.into() }
     }
 
-    /// Begins to read exactly these partitions at these offsets.
+    /// Begins to read exactly these partitions at these offsets, and ends a pause.
     pub fn assign(&self, positions: &[(i32, NextOffset)]) -> Result<(), Error> {
         let mut list = TopicPartitionList::new();
         let added = positions.iter().try_for_each(|(partition, next)| {
             list.add_partition_offset(&self.topic, *partition, next.to_kafka())
         });
         added
-            .and_then(|()| self.consumer.assign(&list))
             .and_then(|()| self.consumer.resume(&list))
+            .and_then(|()| self.consumer.assign(&list))
+            .and_then(|()| {
+                let mut positions = positions.iter();
+                positions
+                    .try_for_each(|(partition, next)| seek(&self.consumer, &self.topic, *partition, *next))
+            })
             .map_err(self.failed("taking partitions of"))
     }
 

@@ -11,7 +11,7 @@ use super::{
     read,
     store::{self, Store},
 };
-use millrace_log::NextOffset;
+use millrace_log::{NextOffset, is_closing};
 use millrace_schemas::aggregate;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
@@ -187,6 +187,7 @@ impl Worker for Sink {
             Err(source @ read::Error::Row(aggregate::Error::Newer(_))) => {
                 return Err(Error::Newer { partition, offset, source });
             }
+            Err(_) if is_closing(message) => None,
             Err(error) => {
                 self.unreadable(partition, offset, &error);
                 None

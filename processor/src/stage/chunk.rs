@@ -89,6 +89,8 @@ pub(super) struct Source {
     admission: Admission,
     pub next: NextOffset,
     max_event_time: Option<EventTime>,
+    /// The offset after what was received last, judged or not.
+    pub received: NextOffset,
     /// All of it has been read.
     at_end: bool,
     /// When the last record came, on the wall clock.
@@ -108,6 +110,7 @@ impl Source {
             admission,
             next,
             max_event_time: None,
+            received: next,
             at_end: false,
             last_record,
             told: None,
@@ -118,7 +121,8 @@ impl Source {
     }
 
     /// A record came. It is judged later than it is received: the end may be told before.
-    pub(super) fn received(&mut self) {
+    pub(super) fn receives(&mut self, offset: i64) {
+        self.received = NextOffset::after(offset);
         self.at_end = false;
     }
 
@@ -129,7 +133,7 @@ impl Source {
 
     /// Ends a restoration: what was read again is no news. Retention has left the records from `low` on.
     pub(super) fn restored(&mut self, next: NextOffset, low: NextOffset) {
-        self.next = next;
+        (self.next, self.received) = (next, next);
         self.changed = false;
         self.tally = Tally::new(next.max(low));
         self.begun = (next > NextOffset::START).then(|| Span::empty(next.max(low), None));
@@ -213,7 +217,7 @@ impl Source {
         idle_after: std::time::Duration,
     ) -> Option<Progress> {
         let quiet = now >= self.last_record.saturating_add(idle_after);
-        let idle = self.at_end && quiet;
+        let idle = self.at_end && self.next >= self.received && quiet;
         // Before the end is reached for the first time nothing is known, and nothing is said.
         let news = self.changed || (self.told != Some(idle) && (idle || self.told.is_some()));
         if !news {

@@ -13,10 +13,13 @@ pub(crate) use events::{Assignment, Events, tell};
 use super::{
     REQUEST_TIMEOUT, StageError,
     group::{Place, Watch},
-    positions::Positions,
+    left_open::{LeftOpen, Open},
+    lock,
+    positions::{self, Positions},
 };
 use events::Delivered;
-use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, wake};
+use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, seek, set_default, wake};
+use millrace_schemas::key::CLOSING;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
@@ -25,8 +28,7 @@ use rdkafka::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -38,18 +40,20 @@ const HEARTBEAT_INTERVAL_MS: &str = "200";
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dead letter may be as large as the dead-letter topic allows.
 const MESSAGE_BYTES_MAX: &str = "8388608";
-/// A partition that was just taken on may not be there yet.
-const SEEK_LIMIT: Duration = Duration::from_secs(5);
-const SEEK_PAUSE: Duration = Duration::from_millis(10);
 /// Fetched ahead per consumer, unless its user says otherwise: no more is fetched where there is so much, or so many, which
-/// then are mostly still in the caches when they are read. An answer has so many bytes at most, however many partitions it
-/// is for.
-const FETCH_AHEAD: [(&str, &str); 3] = [
-    ("queued.max.messages.kbytes", "32768"),
-    ("queued.min.messages", "20000"),
-    ("fetch.max.bytes", "8388608"),
-];
+/// then are mostly still in the caches when they are read.
+const FETCH_AHEAD: [(&str, &str); 2] =
+    [("queued.max.messages.kbytes", "32768"), ("queued.min.messages", "20000")];
+/// Of one answer, however many partitions it is for.
+const FETCH_BYTES_MAX: &str = "8388608";
 const POLL_WAIT: Duration = Duration::from_millis(20);
+
+/// What a stage reads in which group, and the topics that it writes.
+pub(crate) struct Stage {
+    pub group: &'static str,
+    pub reads: String,
+    pub writes: [String; 3],
+}
 
 /// One member of a stage's group, and its producer.
 pub(crate) struct Client {
@@ -65,6 +69,10 @@ pub(crate) struct Client {
     /// Taken on, but not yet read.
     held: Mutex<BTreeSet<i32>>,
     watch: Mutex<Watch>,
+    writes: [String; 3],
+    left_open: Arc<LeftOpen>,
+    /// What of [`LeftOpen::standing`] this producer can't have left, having closed it.
+    closed: Mutex<Open>,
 }
 
 impl Client {
@@ -72,15 +80,15 @@ impl Client {
     /// open.
     pub(crate) fn connect(
         log: &LogSettings,
-        topic: &str,
-        group: &str,
+        Stage { group, reads: topic, writes }: Stage,
         place: Place,
+        left_open: &Arc<LeftOpen>,
     ) -> Result<Self, StageError> {
         let mut config = log.consumer(group);
-        for (name, value) in FETCH_AHEAD {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
+        FETCH_AHEAD.iter().for_each(|(name, value)| set_default(&mut config, name, value));
+        // librdkafka refuses one that is less than the largest message; of itself it takes more.
+        if config.get("message.max.bytes").is_none() {
+            set_default(&mut config, "fetch.max.bytes", FETCH_BYTES_MAX);
         }
         let consumer: BaseConsumer<Events> = config
             .set("group.instance.id", place.instance())
@@ -101,20 +109,70 @@ impl Client {
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
-        let partitions = partition_count(&consumer, topic)?;
-        consumer.subscribe(&[topic]).map_err(StageError::kafka("subscribing"))?;
-        Ok(Self {
-            consumer,
+        let client = Self {
             producer,
-            topic: topic.to_owned(),
-            partitions,
-            positions: Arc::new(Positions::connect(log, group, topic)?),
+            partitions: partition_count(&consumer, &topic)?,
+            positions: Arc::new(Positions::connect(log, group, &topic)?),
+            consumer,
+            topic,
             group: log.name(group),
             place,
             committed: Mutex::default(),
             held: Mutex::default(),
             watch: Mutex::default(),
-        })
+            writes,
+            left_open: Arc::clone(left_open),
+            closed: Mutex::default(),
+        };
+        client.close(&client.left_open.wait(&client.writes))?;
+        client.consumer.subscribe(&[&client.topic]).map_err(StageError::kafka("subscribing"))?;
+        Ok(client)
+    }
+
+    /// Ends what Kafka may have left open of this producer's transactions since it began.
+    pub(crate) fn close_left_open(&self) -> Result<(), StageError> {
+        let mut open = self.left_open.standing(&self.writes);
+        let closed = lock(&self.closed);
+        open.retain(|partition, at| closed.get(partition) != Some(at));
+        drop(closed);
+        self.close(&open)
+    }
+
+    /// What to do about the error that the worker ended with: where the committed offset could not be told for too long, the
+    /// marks of all else may be there.
+    pub(crate) fn end(&self, ended: Result<(), StageError>) -> Result<(), StageError> {
+        if let Err(StageError::Unsettled { what: positions::COMMITTED, .. }) = ended {
+            self.close(&Open::from([((self.writes[0].clone(), 0), NextOffset::START)]))?;
+        }
+        ended
+    }
+
+    /// Commits a transaction that touches all of these, and the partition where the group's offsets are.
+    fn close(&self, open: &Open) -> Result<(), StageError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let places = open.iter().map(|((topic, partition), at)| format!("{topic}/{partition}@{at}"));
+        let (places, producer) = (places.collect::<Vec<_>>().join(" "), self.place.instance());
+        tracing::warn!(producer, places, "closes transactions that may have been left open");
+        let what = "closing a transaction that was left open";
+        let mut offsets = TopicPartitionList::new();
+        let named = open.iter().try_for_each(|((topic, partition), at)| {
+            offsets.add_partition_offset(topic, *partition, at.to_kafka())
+        });
+        named
+            .and_then(|()| self.producer.begin_transaction())
+            .and_then(|()| {
+                let group = self.positions.group();
+                self.producer.send_offsets_to_transaction(&offsets, &group, REQUEST_TIMEOUT)
+            })
+            .map_err(StageError::kafka(what))?;
+        for (topic, partition) in open.keys() {
+            self.send(BaseRecord::to(topic).partition(*partition).key(CLOSING.as_bytes()))?;
+        }
+        self.commit().map_err(StageError::kafka(what))?;
+        lock(&self.closed).extend(open.clone());
+        Ok(())
     }
 
     /// What the group wants of this member: to be asked after each poll, and answered with [`Self::take_on`] or
@@ -148,12 +206,12 @@ impl Client {
         &self,
         partition: i32,
         next: NextOffset,
-        batches: Option<&mut Batches<'_, Events>>,
+        batches: Option<&Batches<'_, Events>>,
     ) -> Result<(), StageError> {
         let what = "beginning to read a partition";
         self.seek(partition, next).map_err(StageError::kafka(what))?;
         // Once it is sought, nothing undoes this while the partition is here.
-        let added = batches.map(|batches| batches.add(partition, next)).transpose();
+        let added = batches.map(|batches| batches.add(&self.topic, partition)).transpose();
         added.map_err(StageError::kafka(what))?;
         lock(&self.committed).insert(partition, next);
         lock(&self.held).remove(&partition);
@@ -167,14 +225,23 @@ impl Client {
         Ok(())
     }
 
-    fn seek(&self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + SEEK_LIMIT;
-        loop {
-            match self.consumer.seek(&self.topic, partition, next.to_kafka(), SEEK_LIMIT) {
-                Err(KafkaError::Seek(_)) if Instant::now() < deadline => thread::sleep(SEEK_PAUSE),
-                sought => return sought,
-            }
+    /// Goes on at these places after a pause, whatever librdkafka thinks: it pauses in each rebalance too. What was fetched
+    /// before it drops, but the marks of transactions among that move its place, behind messages that it has not given.
+    pub(crate) fn go_on(
+        &self,
+        places: impl IntoIterator<Item = (i32, NextOffset)>,
+    ) -> Result<(), StageError> {
+        let mut sought = Vec::new();
+        for (partition, next) in places {
+            self.seek(partition, next).map_err(StageError::kafka("going on with a partition"))?;
+            sought.push(partition);
         }
+        wake(&self.consumer, &self.list(&sought));
+        Ok(())
+    }
+
+    fn seek(&self, partition: i32, next: NextOffset) -> Result<(), KafkaError> {
+        seek(&self.consumer, &self.topic, partition, next)
     }
 
     /// From now on others may have these partitions.
@@ -217,17 +284,25 @@ impl Client {
     ) -> Result<(), StageError> {
         self.begin_with(offsets)?;
         write()?;
-        flush(&self.producer, REQUEST_TIMEOUT)
-            .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
-            .map_err(StageError::kafka("committing a transaction"))?;
+        self.commit().map_err(StageError::kafka("committing a transaction"))?;
         lock(&self.committed).extend(positions(offsets));
         Ok(())
+    }
+
+    fn commit(&self) -> Result<(), KafkaError> {
+        flush(&self.producer, REQUEST_TIMEOUT)?;
+        self.producer.commit_transaction(REQUEST_TIMEOUT)
     }
 
     /// Begins a transaction that commits `offsets`. They come first: where the group refuses them nothing has been sent,
     /// and nothing is left in a queue. librdkafka (2.12) can't give up a transaction with requests that are queued without
     /// a gap in the producer's sequence, and the brokers refuse all that comes after a gap.
     fn begin_with(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
+        self.producer.poll(Duration::ZERO);
+        if self.producer.context().has_lost_a_broker() {
+            // Before a part of what may be left open ends with this one, in whichever way.
+            self.close(&self.left_open.wait(&self.writes))?;
+        }
         loop {
             self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
             match self.add_offsets(offsets) {
@@ -357,10 +432,6 @@ pub(super) fn ask_committed<C: ConsumerContext>(
     let told: Result<(), KafkaError> = committed.elements().iter().try_for_each(|element| element.error());
     told.map_err(StageError::kafka(what))?;
     Ok(committed)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn positions(offsets: &TopicPartitionList) -> impl Iterator<Item = (i32, NextOffset)> + use<> {

@@ -6,17 +6,17 @@ mod judging;
 mod meters;
 mod pace;
 mod restoring;
-mod unjudged;
 
 pub use meters::Meters;
 
 use super::{
     StageError,
     chunk::{Original, Record, Source},
-    client::{Assignment, Client, Events},
+    client::{Assignment, Client, Events, Stage},
     entries::Ledger,
     frame::{self, Router},
     group::Place,
+    left_open::LeftOpen,
     past::Past,
     restorer::{BUSY_WAIT, Restorer},
 };
@@ -26,7 +26,7 @@ use crate::{
 };
 use judging::Open;
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
-use millrace_schemas::{EventTime, ledger::FROM_EDGE};
+use millrace_schemas::{EventTime, ledger::FROM_EDGE, topic::Topics};
 use millrace_tenancy::Directory;
 use pace::Pace;
 use rdkafka::{
@@ -43,7 +43,6 @@ use std::{
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use unjudged::Unjudged;
 
 /// The workers' group.
 pub(crate) const GROUP: &str = "combine";
@@ -54,8 +53,8 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
-/// Judged between looks at the clock and the group.
-const BLOCK_RECORDS: usize = 4_096;
+/// Taken, judged and aggregated together, between looks at the clock and the group: few enough to stay in a core's cache.
+const BLOCK_RECORDS: usize = 2_048;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
 
@@ -66,6 +65,7 @@ pub struct Components {
     pub directory: Directory,
     pub plan: Plan,
     pub meters: Meters,
+    pub left_open: Arc<LeftOpen>,
     pub shutdown: CancellationToken,
 }
 
@@ -82,15 +82,17 @@ pub struct CombineSettings {
 /// Runs until `shutdown`, or returns the trouble after which it must begin again.
 pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
     let topics = components.log.topics();
-    let client = Client::connect(&components.log, &topics.metrics, GROUP, settings.place.clone())?;
+    let stage = stage(&topics);
+    let client = Client::connect(&components.log, stage, settings.place.clone(), &components.left_open)?;
     let mut worker = Worker {
         raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         ledger: Ledger::new(&client, topics.ledger)?,
-        batches: Batches::new(&client.consumer, &topics.metrics),
+        batches: Batches::new(&client.consumer),
         from_edge: CString::new(FROM_EDGE).expect("a name without a null byte"),
         sources: BTreeMap::new(),
-        unjudged: Unjudged::default(),
+        block: Vec::new(),
+        was_paused: false,
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
         commit_took: Duration::ZERO,
@@ -101,11 +103,19 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         runtime,
         client: &client,
     };
-    let ended = worker.work();
+    let ended = client.end(worker.work());
     if components.shutdown.is_cancelled() {
         client.leave_to_others();
     }
     ended
+}
+
+fn stage(topics: &Topics) -> Stage {
+    Stage {
+        group: GROUP,
+        reads: topics.metrics.clone(),
+        writes: [topics.partials.clone(), topics.dead_letters.clone(), topics.ledger.clone()],
+    }
 }
 
 struct Worker<'a> {
@@ -122,7 +132,10 @@ struct Worker<'a> {
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
-    unjudged: Unjudged,
+    /// Received, but not yet judged.
+    block: Vec<Record>,
+    /// Since the last take; a rebalance pauses too.
+    was_paused: bool,
     restorer: Restorer<Restored>,
     known: Known,
     /// The last transaction with records.
@@ -137,6 +150,7 @@ impl<'a> Worker<'a> {
             let open = self.gather()?;
             self.commit(open)?;
             self.client.watch()?;
+            self.client.close_left_open()?;
         }
         Ok(())
     }
@@ -161,10 +175,8 @@ impl<'a> Worker<'a> {
     fn gather(&mut self) -> Result<Open, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
         let interval = Duration::from(self.settings.windows.commit_interval);
-        let (mut open, mut pace) = (Open::new(), Pace::new(Instant::now(), POLL_WAIT));
-        if !self.unjudged.is_empty() {
-            pace.begin(Instant::now(), interval, self.commit_took);
-        }
+        let mut open = Open::new(&self.components.plan)?;
+        let mut pace = Pace::new(Instant::now(), POLL_WAIT);
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
@@ -178,32 +190,35 @@ impl<'a> Worker<'a> {
             if over {
                 return Ok(open);
             }
-            if self.unjudged.is_empty() {
-                let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
-                let came = self.take(left.min(wait))?;
-                if gathered == 0 && !self.unjudged.is_empty() {
-                    pace.begin(came, interval, self.commit_took);
-                }
-                pace.took(self.unjudged.len());
-                self.learn_workspaces(&mut open)?;
+            let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
+            let came = self.take(BLOCK_RECORDS.min(records_max - gathered), left.min(wait))?;
+            if gathered == 0 && !self.block.is_empty() {
+                pace.begin(came, interval, self.commit_took);
             }
-            self.judge(&mut open, BLOCK_RECORDS.min(records_max - gathered))?;
+            pace.took(self.block.len());
+            self.learn_workspaces(&mut open)?;
+            self.judge(&mut open)?;
         }
     }
 
-    /// Reads all that has come, and tells when the first of it did.
-    fn take(&mut self, wait: Duration) -> Result<Instant, StageError> {
+    /// Reads what has come, up to so many records, and tells when the first of it did.
+    fn take(&mut self, most: usize, wait: Duration) -> Result<Instant, StageError> {
+        if self.was_paused {
+            self.client
+                .go_on(self.sources.iter().map(|(partition, source)| (*partition, source.received)))?;
+            self.was_paused = false;
+        }
         let mut came = Instant::now();
         let (sources, known, from_edge) = (&mut self.sources, &self.known, &self.from_edge);
-        let records = self.unjudged.refill();
-        self.batches.take(wait, |taken| match taken {
+        let records = &mut self.block;
+        self.batches.take(most, wait, |taken| match taken {
             Ok(message) => {
                 if records.is_empty() {
                     came = Instant::now();
                 }
                 // None comes before the partition is restored: its place would be lost.
                 let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
-                source.received();
+                source.receives(message.offset());
                 let mut record = read_fetched(&message, from_edge);
                 record.admitted = source.admits(&record, known);
                 if !record.admitted {
@@ -227,30 +242,25 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does what the group wants; tells which partitions came or went.
-    fn follow_assignment(&mut self) -> Result<Vec<i32>, StageError> {
-        let news = self.client.news();
-        if news.is_some() {
-            self.batches.doubt();
-        }
+    /// Does what the group wants.
+    fn follow_assignment(&mut self) -> Result<(), StageError> {
+        let Some(news) = self.client.news() else { return Ok(()) };
+        self.was_paused = true;
         match news {
-            Some(Assignment::Assigned(partitions)) => {
+            Assignment::Assigned(partitions) => {
                 self.client.take_on(&partitions)?;
                 if !partitions.is_empty() {
                     let past = Arc::new(Mutex::new(Past::connect(&self.components.log)?));
                     partitions.iter().for_each(|partition| self.restore(*partition, &past));
                 }
-                Ok(partitions)
+                Ok(())
             }
-            Some(Assignment::Revoked(partitions)) => {
+            Assignment::Revoked(partitions) => {
                 self.sources.retain(|p, _| !partitions.contains(p));
-                self.unjudged.forget(&partitions);
-                self.batches.remove(&partitions);
+                self.block.retain(|record| !partitions.contains(&record.partition));
                 self.restorer.forget(&partitions);
-                self.client.give_up(&partitions)?;
-                Ok(partitions)
+                self.client.give_up(&partitions)
             }
-            None => Ok(Vec::new()),
         }
     }
 
@@ -273,7 +283,7 @@ impl<'a> Worker<'a> {
         self.known.extend(restored.known);
         let next = restored.source.next;
         self.sources.insert(partition, restored.source);
-        self.client.begin(partition, next, Some(&mut self.batches))
+        self.client.begin(partition, next, Some(&self.batches))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads again what the log has had so far: stretches of partitions, to rebuild what was in memory, and where they end.
 
-use super::{REQUEST_TIMEOUT, StageError, client::tell, combine::is_passing};
+use super::{REQUEST_TIMEOUT, StageError, client::tell, combine::is_passing, positions::SOON};
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
@@ -86,6 +86,15 @@ impl Past {
     /// One past the last offset that can be read.
     pub(crate) fn ends(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
         all(offsets(&self.committed, topic, None, Offset::End)?)
+    }
+
+    /// Where transactions begin that are open now, by partition.
+    pub(crate) fn open(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        // At once or not at all: a partition without a leader must hold nobody up.
+        let ends = |consumer| all(ask(consumer, times(consumer, topic, None, Offset::End)?, SOON)?);
+        let (ends, mut committed) = (ends(self.everything()?)?, ends(&self.committed)?);
+        committed.retain(|partition, end| ends.get(partition) > Some(end));
+        Ok(committed)
     }
 
     /// The first offset of that time or later, of each partition that has any.
@@ -268,6 +277,23 @@ fn offsets(
     only: Option<i32>,
     time: Offset,
 ) -> Result<Offsets, StageError> {
+    let times = times(consumer, topic, only, time)?;
+    let deadline = Instant::now() + LEADER_LIMIT;
+    loop {
+        match ask(consumer, times.clone(), REQUEST_TIMEOUT) {
+            Err(error) if has_no_leader(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
+            answered => return answered,
+        }
+    }
+}
+
+/// What to ask for.
+fn times(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    only: Option<i32>,
+    time: Offset,
+) -> Result<TopicPartitionList, StageError> {
     let partitions = match only {
         Some(partition) => partition..partition + 1,
         None => 0..partition_count(consumer, topic)?,
@@ -276,13 +302,7 @@ fn offsets(
     for partition in partitions {
         times.add_partition_offset(topic, partition, time).map_err(StageError::kafka(ASKING))?;
     }
-    let deadline = Instant::now() + LEADER_LIMIT;
-    loop {
-        match ask(consumer, times.clone()) {
-            Err(error) if has_no_leader(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
-            answered => return answered,
-        }
-    }
+    Ok(times)
 }
 
 fn has_no_leader(error: &StageError) -> bool {
@@ -302,8 +322,12 @@ fn has_no_leader(error: &StageError) -> bool {
     )
 }
 
-fn ask(consumer: &BaseConsumer<Quiet>, times: TopicPartitionList) -> Result<Offsets, StageError> {
-    let found = consumer.offsets_for_times(times, REQUEST_TIMEOUT).map_err(StageError::kafka(ASKING))?;
+fn ask(
+    consumer: &BaseConsumer<Quiet>,
+    times: TopicPartitionList,
+    limit: Duration,
+) -> Result<Offsets, StageError> {
+    let found = consumer.offsets_for_times(times, limit).map_err(StageError::kafka(ASKING))?;
     let offset = |element: TopicPartitionListElem<'_>| {
         element.error().map_err(StageError::kafka(ASKING))?;
         let offset = match element.offset() {

@@ -5,7 +5,7 @@ use super::{REQUEST_TIMEOUT, StageError, client::ask_committed, past::Quiet};
 use millrace_log::{LogSettings, NextOffset};
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
 };
 use std::time::Duration;
@@ -14,6 +14,8 @@ use std::time::Duration;
 pub(crate) const SOON: Duration = Duration::from_secs(2);
 /// By then the brokers have ended that of a dead one, too.
 pub(crate) const IN_THE_END: Duration = Duration::from_secs(30);
+
+pub(crate) const COMMITTED: &str = "the committed offset";
 
 /// The offsets of one group and topic.
 pub(crate) struct Positions {
@@ -43,6 +45,11 @@ impl Positions {
         })
     }
 
+    /// The group, as one sees it who is no member of it.
+    pub(crate) fn group(&self) -> ConsumerGroupMetadata {
+        self.consumer.group_metadata().expect("a client of a group")
+    }
+
     /// The first offset of a partition that retention has left.
     pub(crate) fn low(&self, partition: i32) -> Result<NextOffset, StageError> {
         let bounds = self.consumer.fetch_watermarks(&self.topic, partition, REQUEST_TIMEOUT);
@@ -51,8 +58,7 @@ impl Positions {
     }
 
     fn unsettled(&self, partition: i32) -> StageError {
-        let what = "the committed offset";
-        StageError::Unsettled { what, topic: self.topic.clone(), partition }
+        StageError::Unsettled { what: COMMITTED, topic: self.topic.clone(), partition }
     }
 }
 

@@ -9,11 +9,12 @@ pub use meters::Meters;
 
 use super::{
     StageError,
-    client::{Assignment, Client},
+    client::{Assignment, Client, Stage},
     combine::{append_time, is_passing},
     entries::Ledger,
     frame,
     group::Place,
+    left_open::LeftOpen,
     past::Past,
     restorer::{BUSY_WAIT, Restorer},
 };
@@ -23,7 +24,7 @@ use crate::{
     settings::WindowSettings,
     window::{Moment, Windows},
 };
-use millrace_log::{LogSettings, NextOffset, partition_count};
+use millrace_log::{LogSettings, NextOffset, is_closing, partition_count};
 use millrace_schemas::{
     AggregateRow, EventTime,
     key::record_key,
@@ -60,6 +61,7 @@ pub struct Components {
     pub log: LogSettings,
     pub plan: Plan,
     pub meters: Meters,
+    pub left_open: Arc<LeftOpen>,
     pub shutdown: CancellationToken,
 }
 
@@ -71,7 +73,12 @@ pub fn run(
     runtime: &Runtime,
 ) -> Result<(), StageError> {
     let topics = components.log.topics();
-    let client = Client::connect(&components.log, &topics.partials, "windows", place.clone())?;
+    let stage = Stage {
+        group: "windows",
+        reads: topics.partials,
+        writes: [topics.aggregates.clone(), topics.progress.clone(), topics.ledger.clone()],
+    };
+    let client = Client::connect(&components.log, stage, place.clone(), &components.left_open)?;
     let (partials, aggregates) = (client.partitions, partition_count(&client.consumer, &topics.aggregates)?);
     if partials != aggregates {
         return Err(StageError::Unequal { partials, aggregates });
@@ -97,7 +104,7 @@ pub fn run(
         runtime,
         client: &client,
     };
-    let ended = worker.work();
+    let ended = client.end(worker.work());
     if components.shutdown.is_cancelled() {
         client.leave_to_others();
     }
@@ -139,6 +146,7 @@ impl Worker<'_> {
             self.take_frames()?;
             self.emit()?;
             self.client.watch()?;
+            self.client.close_left_open()?;
         }
         Ok(())
     }
@@ -361,6 +369,9 @@ fn decode(
     message: &BorrowedMessage<'_>,
 ) -> Result<Option<(partial::Header, Option<arrow::array::RecordBatch>)>, StageError> {
     let (partition, offset) = (message.partition(), message.offset());
+    if is_closing(message) {
+        return Ok(None);
+    }
     match frame::decode(&components.plan, message.payload().unwrap_or_default()) {
         Ok(frame) => Ok(Some(frame)),
         Err(

@@ -90,8 +90,7 @@ impl Simulation {
         let next_offset = offset_of(source.len());
         let progress = Progress { partition, next_offset, max_event_time, idle };
         let header = Header { sources: 2, progress: vec![progress], oldest_arrival: None };
-        let states =
-            (!events.is_empty()).then(|| RUNTIME.block_on(PLAN.partial(raw(events))).expect("partial"));
+        let states = (!events.is_empty()).then(|| PLAN.partial(&mut raw(events)).expect("partial"));
         let offset = offset_of(self.frames.len());
         let lateness = self.windows.apply(offset, &header, states.as_ref()).expect("applies");
         self.late.extend(lateness.values());
@@ -174,7 +173,7 @@ fn index_of(offset: i64) -> usize {
     usize::try_from(offset).expect("not negative")
 }
 
-fn raw(events: &[Event]) -> RecordBatch {
+fn raw(events: &[Event]) -> Raw {
     let mut raw = Raw::default();
     for event in events {
         let completed_at = EventTime(event.at_s * 1_000_000);
@@ -189,7 +188,7 @@ fn raw(events: &[Event]) -> RecordBatch {
         };
         raw.push(&identity, &measured);
     }
-    raw.take()
+    raw
 }
 
 fn service(number: u8) -> ServiceId {

@@ -4,7 +4,7 @@ use super::{
     Entry, Letter, LetterId,
     page::{Filter, Found, Read, SCAN_BYTES_MAX, SCAN_LIMIT, Stretch},
 };
-use millrace_log::{LogSettings, NextOffset};
+use millrace_log::{LogSettings, NextOffset, is_closing};
 use millrace_schemas::EventTime;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -154,7 +154,8 @@ impl Reader {
             match self.consumer.poll(ASK_LIMIT) {
                 Some(Ok(message)) => {
                     let Some(to) = left.get(&message.partition()).copied() else { continue };
-                    if message.offset() < to && !take(&message) {
+                    let is_letter = !is_closing(&message);
+                    if message.offset() < to && is_letter && !take(&message) {
                         break;
                     }
                     if message.offset() + 1 >= to {

@@ -2,6 +2,7 @@
 
 use crate::harness::{PATIENCE, header};
 use anyhow::{Context as _, Result, ensure};
+use millrace_log::is_closing;
 use millrace_schemas::{
     dead_letter::{REASON, SOURCE_OFFSET, SOURCE_PARTITION},
     ledger::FROM_EDGE,
@@ -79,6 +80,7 @@ fn dump(brokers: &str, topic: &str, to: &Path, line: impl Fn(&OwnedMessage) -> R
     while at_end < partitions {
         ensure!(Instant::now() < deadline, "{topic} could not be read in {PATIENCE:?}");
         match block_in_place(|| consumer.poll(Duration::from_secs(1))) {
+            Some(Ok(message)) if is_closing(&message) => {}
             Some(Ok(message)) => {
                 serde_json::to_writer(&mut file, &line(&message.detach())?)?;
                 file.write_all(b"\n")?;

@@ -31,7 +31,7 @@ fn counts_once_and_tells_the_highest_event_time() {
     let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
     assert_eq!(source.take(&record(7, id), &known(), &mut raw, at(5)), Verdict::Counted);
     assert_eq!(source.take(&record(8, id), &known(), &mut raw, at(5)), Verdict::Duplicate);
-    assert_eq!(raw.take().num_rows(), 1);
+    assert_eq!(raw.len(), 1);
     let progress = source.progress(0, at(5), IDLE_AFTER).expect("there is news");
     assert_eq!((progress.next_offset, progress.max_event_time, progress.idle), (9, Some(at(2)), false));
     assert_eq!(source.progress(0, at(5), IDLE_AFTER), None, "nothing since");
@@ -43,7 +43,7 @@ fn is_idle_only_at_the_end_and_after_a_while() {
     assert_eq!(source.progress(0, at(0), IDLE_AFTER), None, "nothing is known yet");
     source.reached_end();
     assert!(source.progress(0, at(0), IDLE_AFTER).expect("empty: idle at once").idle);
-    source.received();
+    source.receives(0);
     source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
     assert!(!source.progress(0, at(9), IDLE_AFTER).expect("news").idle, "not at the end");
     source.reached_end();
@@ -55,11 +55,24 @@ fn is_idle_only_at_the_end_and_after_a_while() {
 #[test]
 fn an_end_that_came_with_the_last_record_is_not_forgotten() {
     let (mut source, mut raw) = (source(), Raw::default());
-    source.received();
+    source.receives(0);
     source.reached_end();
     source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
     assert!(!source.progress(0, at(5), IDLE_AFTER).expect("news").idle, "not yet quiet");
     assert!(source.progress(0, at(6), IDLE_AFTER).expect("news").idle);
+}
+
+/// A transaction may end while some of what came with the end is not judged yet.
+#[test]
+fn is_not_idle_while_what_it_received_is_not_judged() {
+    let (mut source, mut raw) = (source(), Raw::default());
+    source.receives(0);
+    source.receives(1);
+    source.reached_end();
+    source.take(&record(0, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11"), &known(), &mut raw, at(5));
+    assert!(!source.progress(0, at(9), IDLE_AFTER).expect("news").idle, "one is left");
+    source.take(&record(1, "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f12"), &known(), &mut raw, at(9));
+    assert!(source.progress(0, at(10), IDLE_AFTER).expect("news").idle);
 }
 
 #[test]
@@ -146,7 +159,9 @@ fn one_that_was_admitted_when_it_came_is_judged_as_any_other() {
                 (source.take(&record, &known(), &mut raw, at(5)), record.admitted)
             })
             .collect();
-        (verdicts, source.tallied(), raw.take())
+        let mut keys = Vec::new();
+        let measured = raw.take(&mut keys);
+        (verdicts, source.tallied(), (keys, measured))
     };
     let ((asked, tallied, rows), (plain, plain_tallied, plain_rows)) = (judged(true), judged(false));
     assert_eq!(asked.iter().map(|(_, admitted)| *admitted).collect::<Vec<_>>(), [true, true, false, false]);

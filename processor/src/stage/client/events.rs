@@ -1,5 +1,6 @@
 //! What librdkafka's callbacks say, kept until somebody asks.
 
+use super::super::lock;
 use rdkafka::{
     ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata},
@@ -11,7 +12,7 @@ use rdkafka::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -50,10 +51,6 @@ impl Events {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ClientContext for Events {
@@ -96,28 +93,41 @@ fn answer_at_once(answered: KafkaResult<()>) {
     }
 }
 
-/// Keeps, by partition, the highest offset that the log has given a record since it was asked last.
+/// Keeps, by partition, the highest offset that the log has given a record since it was asked last; and whether a broker
+/// was lost.
 #[derive(Default)]
-pub(super) struct Delivered(Mutex<BTreeMap<i32, i64>>);
+pub(super) struct Delivered {
+    newest: Mutex<BTreeMap<i32, i64>>,
+    has_lost_a_broker: AtomicBool,
+}
 
 /// The log has a record, but could not say where (a retry that it had taken before).
 const UNKNOWN: i64 = i64::MAX;
 
 impl Delivered {
     pub(super) fn forget(&self) {
-        lock(&self.0).clear();
+        lock(&self.newest).clear();
+    }
+
+    /// Whether a connection to a broker broke since it was asked last, as librdkafka tells when it is polled.
+    pub(super) fn has_lost_a_broker(&self) -> bool {
+        self.has_lost_a_broker.swap(false, Ordering::Relaxed)
     }
 
     /// The offset of the newest record of each partition since; `None` where the log could not say it.
     pub(super) fn newest(&self) -> BTreeMap<i32, Option<i64>> {
         let known = |offset: i64| (offset < UNKNOWN).then_some(offset);
-        lock(&self.0).iter().map(|(partition, offset)| (*partition, known(*offset))).collect()
+        lock(&self.newest).iter().map(|(partition, offset)| (*partition, known(*offset))).collect()
     }
 }
 
 impl ClientContext for Delivered {
     fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
         tell(&error, reason);
+        if matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure)) {
+            self.has_lost_a_broker.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -128,7 +138,7 @@ impl ProducerContext for Delivered {
         // What failed makes the transaction fail.
         if let Ok(record) = result {
             let offset = if record.offset() < 0 { UNKNOWN } else { record.offset() };
-            let mut delivered = lock(&self.0);
+            let mut delivered = lock(&self.newest);
             let newest = delivered.entry(record.partition()).or_insert(offset);
             *newest = offset.max(*newest);
         }

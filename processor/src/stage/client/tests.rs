@@ -2,28 +2,36 @@
 
 use super::*;
 use crate::stage::embedded::{Embedded, PARTITIONS, PATIENCE, send, until};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use std::{collections::BTreeSet, iter, ops::Deref};
 
 const LETTERS: usize = 20_000;
 
-struct Site(Embedded);
+struct Site {
+    embedded: Embedded,
+    left_open: Arc<LeftOpen>,
+}
 
 impl Deref for Site {
     type Target = Embedded;
 
     fn deref(&self) -> &Embedded {
-        &self.0
+        &self.embedded
     }
 }
 
 impl Site {
     fn start() -> Self {
-        Self(Embedded::start())
+        let embedded = Embedded::start();
+        Self { left_open: LeftOpen::new(&embedded.log), embedded }
     }
 
     fn member(&self, process: &str) -> Member {
         let place = Place { process: self.log.name(process), worker: None };
-        let client = Client::connect(&self.log, &self.log.topics().metrics, "combine", place);
+        let topics = self.log.topics();
+        let writes = [topics.partials, topics.dead_letters, topics.ledger];
+        let stage = Stage { group: "combine", reads: topics.metrics, writes };
+        let client = Client::connect(&self.log, stage, place, &self.left_open);
         Member { client: client.expect("a member"), owned: BTreeSet::new(), told: 0 }
     }
 
@@ -219,31 +227,66 @@ fn a_pause_among_marks_of_transactions_passes_nothing_over() {
         producer.commit_transaction(PATIENCE).expect("committed");
         producer.begin_transaction().expect("a transaction");
     }
-    let consumer: BaseConsumer = site.log.consumer("marks").create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic, 0, Offset::Beginning).expect("an offset");
-    consumer.assign(&list).expect("assigned");
-    let mut batches = Batches::new(&consumer, &topic);
-    batches.add(0, NextOffset::START).expect("a queue");
-    let mut seen = Vec::new();
+    let Member { client, .. } = site.member("first");
+    let read = client.list(&[0]);
+    let mut batches = Batches::new(&client.consumer);
+    let (mut seen, mut next) = (Vec::new(), NextOffset::START);
     until("all have come", || {
-        // Meanwhile it fetches.
-        assert!(consumer.poll(POLL_WAIT).is_none());
+        assert!(client.consumer.poll(POLL_WAIT).is_none());
+        if let Some(Assignment::Assigned(partitions)) = client.news() {
+            client.take_on(&partitions).expect("taken on");
+            client.begin(0, NextOffset::START, Some(&batches)).expect("begun");
+        }
         let mut came = 0;
-        let taken: Result<(), KafkaError> = batches.take(POLL_WAIT, |taken| {
-            seen.extend_from_slice(taken?.payload().expect("it has one"));
+        let taken: Result<(), KafkaError> = batches.take(100, POLL_WAIT, |taken| {
+            let message = match taken {
+                Err(KafkaError::PartitionEOF(_)) => return Ok(()),
+                taken => taken?,
+            };
+            seen.extend_from_slice(message.payload().expect("it has one"));
+            next = NextOffset::after(message.offset());
             came += 1;
-            if came == 2 { consumer.pause(&list) } else { Ok(()) }
+            if came == 2 { client.consumer.pause(&read) } else { Ok(()) }
         });
         taken.expect("no trouble");
         if came >= 2 {
-            consumer.resume(&list).expect("resumed");
+            client.resume(&read).expect("resumed");
             // Before anything is fetched anew.
-            consumer.pause(&list).expect("paused");
-            consumer.resume(&list).expect("resumed");
-            batches.doubt();
+            client.consumer.pause(&read).expect("paused");
+            client.resume(&read).expect("resumed");
+            client.go_on([(0, next)]).expect("sought");
         }
         seen.last() == Some(&(RECORDS - 1))
     });
     assert_eq!(seen, (0..RECORDS).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_allows_larger_messages_than_are_fetched_at_once_has_a_client() {
+    let mut site = Site::start();
+    site.embedded.log.properties.push("message.max.bytes=16777216".to_owned());
+    let mut member = site.member("first");
+    until("it has everything", || {
+        member.step();
+        member.count() == PARTITIONS
+    });
+}
+
+/// Here somebody else's stays open: only a Kafka that comes back from a crash leaves one's own.
+#[test]
+fn who_starts_touches_each_partition_that_is_left_open() {
+    let site = Site::start();
+    let topics = site.log.topics();
+    let other = site.transaction();
+    send(&other, BaseRecord::to(&topics.dead_letters).partition(2).payload(b"a letter"));
+    send(&other, BaseRecord::to(&topics.metrics).partition(1).payload(b"what no stage writes"));
+    let member = site.member("first");
+    other.abort_transaction(PATIENCE).expect("aborted");
+    until("what closes it can be read", || site.committed(&topics.dead_letters) == 1);
+    assert_eq!(site.committed(&topics.metrics), 0);
+    let mut named = TopicPartitionList::new();
+    named.add_partition(&topics.dead_letters, 2);
+    let told = ask_committed(&member.client.consumer, named, PATIENCE).expect("an offset");
+    let offsets: Vec<_> = told.elements().iter().map(TopicPartitionListElem::offset).collect();
+    assert_eq!(offsets, [Offset::Offset(0)], "the group's partition was touched, too");
 }

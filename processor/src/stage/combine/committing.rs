@@ -35,11 +35,8 @@ impl Worker<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        let states = if open.raw.is_empty() {
-            None
-        } else {
-            Some(self.runtime.block_on(self.components.plan.partial(open.raw.take()))?)
-        };
+        let some = !open.partials.is_empty();
+        let states = some.then(|| open.partials.states()).transpose()?;
         let header = Header { sources: self.raw_partitions, progress, oldest_arrival: open.oldest_arrival };
         let aggregated = began.elapsed();
         self.write(&open, &header, states.as_ref())?;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     admission::{AHEAD, Verdict},
-    plan::Raw,
+    plan::{Partials, Plan, PlanError, Raw},
     stage::{
         StageError,
         chunk::{Counts, Original, Record},
@@ -19,7 +19,9 @@ use std::time::Instant;
 /// What was judged since the last transaction.
 pub(super) struct Open {
     pub began: Instant,
+    /// Judged, but not yet in the states.
     pub raw: Raw,
+    pub partials: Partials,
     pub counts: Counts,
     pub dead: Vec<DeadLetter>,
     /// Of all dead letters.
@@ -38,14 +40,13 @@ pub(super) struct DeadLetter {
 }
 
 impl Worker<'_> {
-    /// Judges the next records, up to `count`, and adds them to what is open.
-    pub(super) fn judge(&mut self, open: &mut Open, count: usize) -> Result<(), StageError> {
+    /// Judges the block, and adds it to what is open.
+    pub(super) fn judge(&mut self, open: &mut Open) -> Result<(), StageError> {
         let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
-        let records = self.unjudged.next(count);
-        let read = records.iter().map(|record| (record.partition, record.offset));
+        let read = self.block.iter().map(|record| (record.partition, record.offset));
         let lows = lows_after_jumps(next, read, |partition| self.client.positions.low(partition))?;
         let now = EventTime::from(chrono::Utc::now());
-        for run in records.chunk_by_mut(|one, next| one.partition == next.partition) {
+        for run in self.block.chunk_by_mut(|one, next| one.partition == next.partition) {
             let Some(source) = self.sources.get_mut(&run[0].partition) else { continue };
             let low = lows.get(&run[0].partition);
             for some in run.chunks_mut(AHEAD) {
@@ -63,6 +64,8 @@ impl Worker<'_> {
                 }
             }
         }
+        self.block.clear();
+        open.partials.add(&mut open.raw)?;
         Ok(())
     }
 
@@ -70,17 +73,18 @@ impl Worker<'_> {
     /// before is committed, and what it gives up meanwhile is no longer among the records.
     pub(super) fn learn_workspaces(&mut self, open: &mut Open) -> Result<(), StageError> {
         let asked = (&self.components.directory, self.runtime);
-        let Err(error) = learn_workspaces(asked, &mut self.known, self.unjudged.all()) else { return Ok(()) };
+        let Err(error) = learn_workspaces(asked, &mut self.known, &self.block) else { return Ok(()) };
         tell_outage(&error);
-        self.commit(std::mem::replace(open, Open::new()))?;
+        let judged = std::mem::replace(open, Open::new(&self.components.plan)?);
+        self.commit(judged)?;
         let paused = self.client.pause()?;
-        while let Err(error) = learn_workspaces(asked, &mut self.known, self.unjudged.all()) {
+        while let Err(error) = learn_workspaces(asked, &mut self.known, &self.block) {
             if self.components.shutdown.is_cancelled() {
                 return Err(error);
             }
             self.poll_paused()?;
         }
-        self.batches.doubt();
+        self.was_paused = true;
         self.client.resume(&paused)
     }
 
@@ -95,15 +99,16 @@ impl Worker<'_> {
 }
 
 impl Open {
-    pub(super) fn new() -> Self {
-        Self {
+    pub(super) fn new(plan: &Plan) -> Result<Self, PlanError> {
+        Ok(Self {
             began: Instant::now(),
             raw: Raw::default(),
+            partials: plan.partials()?,
             counts: Counts::default(),
             dead: Vec::new(),
             letters_bytes: 0,
             oldest_arrival: None,
-        }
+        })
     }
 
     fn add(&mut self, record: &mut Record, verdict: Verdict) {

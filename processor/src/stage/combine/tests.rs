@@ -33,6 +33,7 @@ impl Running {
             directory: Directory::new(pool),
             plan: site.runtime.block_on(Plan::declare()).expect("plans"),
             meters: meters.clone(),
+            left_open: LeftOpen::new(&site.log),
             shutdown: CancellationToken::new(),
         };
         let settings = CombineSettings {
@@ -111,7 +112,8 @@ fn who_waits_for_the_database_keeps_nobody_in_the_group_waiting() {
     site.produce_to_each(record.to_string().as_bytes());
     let running = Running::start(&site, port);
     database.accept().expect("it asks the database, which never answers");
-    let second = Client::connect(&site.log, &site.log.topics().metrics, "combine", place(&site, "second"));
+    let left_open = LeftOpen::new(&site.log);
+    let second = Client::connect(&site.log, stage(&site.log.topics()), place(&site, "second"), &left_open);
     let second = second.expect("a member");
     until("the second has something", || {
         second.consumer.poll(POLL_WAIT);

@@ -86,7 +86,7 @@ impl Worker {
             let topic = &site.log.raw[index(*partition)];
             let read = topic.from(held.position).take(records);
             for (offset, raw) in read {
-                held.source.received();
+                held.source.receives(offset);
                 held.position = offset + 1;
                 let mut record = record(*partition, offset, raw);
                 record.admitted = held.source.admits(&record, &site.created);
@@ -135,9 +135,7 @@ impl Worker {
         }
         transaction.raw_members =
             self.held.iter().map(|(partition, held)| (*partition, held.epoch)).collect();
-        let states = (!raw.is_empty()).then(|| {
-            site.engine.runtime.block_on(site.engine.plan.partial(raw.take())).expect("it aggregates")
-        });
+        let states = (!raw.is_empty()).then(|| site.engine.plan.partial(&mut raw).expect("it aggregates"));
         let oldest_arrival = records.iter().map(|record| record.append_time).min();
         let sources = i32::try_from(site.log.raw.len()).expect("few");
         let header = Header { sources, progress, oldest_arrival };

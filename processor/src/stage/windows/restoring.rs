@@ -14,7 +14,7 @@ use crate::{
     },
     window::{Checkpoint, Windows},
 };
-use millrace_log::NextOffset;
+use millrace_log::{NextOffset, is_closing};
 use millrace_schemas::{AggregateRow, aggregate};
 use rdkafka::Message as _;
 use std::{
@@ -89,6 +89,7 @@ fn restore_rows(
             Err(source @ aggregate::Error::Newer(_)) => {
                 return Err(StageError::Row { partition, offset, source });
             }
+            Err(_) if is_closing(message) => {}
             Err(error) => {
                 tracing::warn!(partition, offset, %error, "a record among the aggregates is no row; skipped");
             }

@@ -6,7 +6,7 @@ use super::super::{
     past::{Past, Patience, Range},
 };
 use crate::window::Windows;
-use millrace_log::NextOffset;
+use millrace_log::{NextOffset, is_closing};
 use millrace_schemas::progress::{Progress, Source, VERSION};
 use rdkafka::{Message as _, producer::BaseRecord};
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl Channel {
             match Progress::read(message.payload().unwrap_or_default()) {
                 Ok(progress) if progress.partition == number => newest = Some(progress),
                 Ok(_) => {}
+                Err(_) if is_closing(message) => {}
                 Err(error) => {
                     let offset = message.offset();
                     tracing::warn!(partition, offset, %error, "a record of the progress topic is passed over");

@@ -1,6 +1,7 @@
 //! On an embedded log, as another worker has left it.
 
 use super::*;
+use crate::stage::left_open::LeftOpen;
 use crate::{
     plan::Plan,
     stage::{
@@ -18,6 +19,7 @@ fn rows_of_a_transaction_that_is_open_are_not_passed_over() {
         log: site.log.clone(),
         plan: site.runtime.block_on(Plan::declare()).expect("plans"),
         meters: Meters::register(&prometheus::Registry::new()).expect("metrics"),
+        left_open: LeftOpen::new(&site.log),
         shutdown: CancellationToken::new(),
     };
     let restoring = Restoring {
