@@ -9,7 +9,7 @@ mod identity;
 mod memory;
 
 pub use identity::Identity;
-pub use memory::AHEAD;
+pub use memory::{AHEAD, Mark};
 
 use crate::settings::AdmissionSettings;
 use memory::Memory;
@@ -62,14 +62,20 @@ impl Admission {
         created: impl FnOnce(WorkspaceId) -> Option<EventTime>,
     ) -> Verdict {
         match self.admit(append_time, record, created) {
-            Ok(identity) => self.judge_admitted(offset, &identity),
+            Ok(identity) => self.judge_admitted(offset, &self.mark(&identity)),
             Err(refused) => refused,
         }
     }
 
     /// The same of one that [`Self::admit`] has let pass.
-    pub(crate) fn judge_admitted(&mut self, offset: i64, identity: &Identity) -> Verdict {
-        if self.is_repeat(offset, identity) { Verdict::Duplicate } else { Verdict::Counted }
+    pub fn judge_admitted(&mut self, offset: i64, mark: &Mark) -> Verdict {
+        let generation = offset.div_euclid(self.generation_records);
+        if self.memory.is_repeat(generation, mark) { Verdict::Duplicate } else { Verdict::Counted }
+    }
+
+    /// What this memory knows a record by.
+    pub fn mark(&self, identity: &Identity) -> Mark {
+        self.memory.mark(identity)
     }
 
     /// The rules that one record is held against, or the dead letter that it becomes. Whether it is a repeat is not asked.
@@ -98,14 +104,10 @@ impl Admission {
         Ok(identity)
     }
 
-    fn is_repeat(&mut self, offset: i64, identity: &Identity) -> bool {
-        self.memory.is_repeat(offset.div_euclid(self.generation_records), identity)
-    }
-
     /// Brings what the memory has of records into the cache that are judged next, [`AHEAD`] of them at most: together, not one
     /// after the other.
-    pub fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
-        self.memory.look_ahead(identities);
+    pub fn look_ahead<'m>(&self, marks: impl IntoIterator<Item = &'m Mark>) {
+        self.memory.look_ahead(marks);
     }
 }
 

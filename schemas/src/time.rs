@@ -43,6 +43,11 @@ impl EventTime {
         utc::parse(text)
     }
 
+    /// Whether [`Self::parse_utc`] reads it, which is less work.
+    pub fn is_utc(text: &[u8]) -> bool {
+        utc::is_time(text)
+    }
+
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(micros(duration)))
     }

@@ -82,7 +82,7 @@ fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
     consumer.assign(&list)?;
     let (mut bytes, mut watch) = (0, Watch::new());
     while !left.is_empty() {
-        batches.take(WAIT, |taken| match taken {
+        batches.take(usize::MAX, WAIT, |taken| match taken {
             Ok(message) => {
                 bytes += message.payload_len() as u64;
                 Ok(())

@@ -25,11 +25,16 @@ impl Memory {
         Self { secret, generation: 0, current: Ids::new(secret), previous: Ids::new(secret) }
     }
 
+    /// What it knows a record by.
+    pub(super) fn mark(&self, identity: &Identity) -> Mark {
+        // Both sets have the same keys.
+        self.current.mark(fingerprint(self.secret, identity))
+    }
+
     /// Whether it was seen, and remembers that it is now.
-    pub(super) fn is_repeat(&mut self, generation: i64, identity: &Identity) -> bool {
+    pub(super) fn is_repeat(&mut self, generation: i64, mark: &Mark) -> bool {
         self.turn_to(generation);
-        let fingerprint = fingerprint(self.secret, identity);
-        !self.current.insert(fingerprint) || self.previous.contains(fingerprint)
+        !self.current.insert(mark) || self.previous.contains(mark)
     }
 
     /// Forgets what is older than the generation before.
@@ -46,11 +51,10 @@ impl Memory {
     }
 
     /// Where the looks at these begin is asked for together: a core waits for some lines of memory as long as for one.
-    pub(super) fn look_ahead<'i>(&self, identities: impl IntoIterator<Item = &'i Identity>) {
+    pub(super) fn look_ahead<'m>(&self, marks: impl IntoIterator<Item = &'m Mark>) {
         let (mut places, mut count) = ([(0, 0); AHEAD], 0);
-        for (place, identity) in places.iter_mut().zip(identities) {
-            let fingerprint = fingerprint(self.secret, identity);
-            *place = (self.current.home(fingerprint), self.previous.home(fingerprint));
+        for (place, mark) in places.iter_mut().zip(marks) {
+            *place = (self.current.home(mark), self.previous.home(mark));
             count += 1;
         }
         let seen = places[..count].iter().fold(0, |seen, (current, previous)| {
@@ -83,6 +87,13 @@ struct Ids {
     slots: Vec<u32>,
 }
 
+/// What a memory knows a record by: no other memory does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    id: u128,
+    hash: u64,
+}
+
 /// What a look is for.
 struct Sought {
     id: u128,
@@ -105,19 +116,19 @@ impl Ids {
         self.slots.fill(0);
     }
 
-    fn contains(&self, id: u128) -> bool {
-        !self.slots.is_empty() && self.find(&self.sought(id)).is_ok()
+    fn contains(&self, mark: &Mark) -> bool {
+        !self.slots.is_empty() && self.find(&self.sought(mark)).is_ok()
     }
 
     /// True if it was not there.
-    fn insert(&mut self, id: u128) -> bool {
+    fn insert(&mut self, mark: &Mark) -> bool {
         // Never more than five of eight, or looks become long.
         if self.ids.len() * 8 >= self.slots.len() * 5 {
             self.grow();
         }
-        let sought = self.sought(id);
+        let sought = self.sought(mark);
         let Err(slot) = self.find(&sought) else { return false };
-        self.ids.push(id);
+        self.ids.push(mark.id);
         let place = u32::try_from(self.ids.len()).expect("fewer than slots");
         self.slots[slot] = sought.tag | place;
         true
@@ -139,11 +150,11 @@ impl Ids {
         }
     }
 
-    fn sought(&self, id: u128) -> Sought {
-        let hash = self.hash(id);
+    fn sought(&self, mark: &Mark) -> Sought {
+        let Mark { id, hash } = *mark;
         #[expect(clippy::cast_possible_truncation, reason = "32 bits are meant")]
         let below = (hash >> (u64::BITS - u32::BITS - self.slots.len().trailing_zeros())) as u32;
-        Sought { id, home: self.home_of(hash), tag: below & !self.place_mask() }
+        Sought { id, home: self.home(mark), tag: below & !self.place_mask() }
     }
 
     /// The bits of a slot that say where the id is.
@@ -151,23 +162,19 @@ impl Ids {
         u32::try_from(self.slots.len() - 1).expect("a generation has at most 100,000,000 records")
     }
 
-    fn hash(&self, id: u128) -> u64 {
+    fn mark(&self, id: u128) -> Mark {
         let ([low, high], [first, second]) = (halves(id), self.keys);
         let [folded, over] = halves(u128::from(low ^ first) * u128::from(high ^ second));
         // The high bits of a product depend on all of its factors.
-        (folded ^ over).wrapping_mul(first)
-    }
-
-    fn home_of(&self, hash: u64) -> usize {
-        let bits = self.slots.len().trailing_zeros();
-        #[expect(clippy::cast_possible_truncation, reason = "there are as many slots in memory")]
-        let slot = hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
-        slot
+        Mark { id, hash: (folded ^ over).wrapping_mul(first) }
     }
 
     /// The slot at which a look begins.
-    fn home(&self, id: u128) -> usize {
-        self.home_of(self.hash(id))
+    fn home(&self, mark: &Mark) -> usize {
+        let bits = self.slots.len().trailing_zeros();
+        #[expect(clippy::cast_possible_truncation, reason = "there are as many slots in memory")]
+        let slot = mark.hash.checked_shr(u64::BITS - bits).unwrap_or(0) as usize;
+        slot
     }
 
     /// What is in a slot, if there is one.
@@ -182,7 +189,7 @@ impl Ids {
         self.slots = written(slots);
         let ids = std::mem::take(&mut self.ids);
         for (id, place) in ids.iter().zip(1..) {
-            let sought = self.sought(*id);
+            let sought = self.sought(&self.mark(*id));
             let slot = self.free_from(sought.home);
             self.slots[slot] = sought.tag | place;
         }
@@ -225,11 +232,12 @@ mod tests {
         fn is_a_set(ids in prop::collection::vec(prop_oneof![0..50_u128, any::<u128>()], 0..5_000), secret: u128) {
             let (mut ids_seen, mut truth) = (Ids::new(secret), HashSet::new());
             for id in ids {
-                prop_assert_eq!(ids_seen.contains(id), truth.contains(&id));
-                prop_assert_eq!(ids_seen.insert(id), truth.insert(id));
-                prop_assert!(ids_seen.contains(id));
+                let mark = ids_seen.mark(id);
+                prop_assert_eq!(ids_seen.contains(&mark), truth.contains(&id));
+                prop_assert_eq!(ids_seen.insert(&mark), truth.insert(id));
+                prop_assert!(ids_seen.contains(&mark));
             }
-            prop_assert!(truth.iter().all(|id| ids_seen.contains(*id)));
+            prop_assert!(truth.iter().all(|id| ids_seen.contains(&ids_seen.mark(*id))));
         }
     }
 
@@ -246,7 +254,7 @@ mod tests {
         ];
         for pattern in patterns {
             let mut ids = Ids::new(Uuid::new_v4().as_u128());
-            (1..=60_000).for_each(|number| assert!(ids.insert(pattern(number))));
+            (1..=60_000).for_each(|number| assert!(ids.insert(&ids.mark(pattern(number)))));
             let runs = ids.slots.split(|slot| *slot == 0).map(<[u32]>::len);
             assert!(runs.max().is_some_and(|longest| longest < 200), "ids come to lie together");
         }

@@ -11,6 +11,8 @@ const COUNT_DIGITS: usize = 18;
 /// Exact as doubles: a quotient by them is rounded once, as the shortest decimal is.
 const POWERS: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// As most write it, with microseconds.
+const TIME_BYTES: usize = "2026-01-31T23:59:59.000000Z".len();
 /// But for the one that nearly all have.
 const STATUSES: [(&[u8], Status); 4] = [
     (b"failed\"", Status::Failed),
@@ -84,11 +86,22 @@ impl<'a> Reader<'a> {
 
     /// A time in UTC.
     pub(super) fn time(&mut self) -> Option<EventTime> {
+        EventTime::parse_utc(self.time_text()?)
+    }
+
+    /// A time in UTC that is only to be valid.
+    pub(super) fn pass_time(&mut self) -> Option<()> {
+        EventTime::is_utc(self.time_text()?).then_some(())
+    }
+
+    fn time_text(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let rest = self.rest();
-        let end = memchr(b'"', rest)?;
+        // A quote that comes before is found as no part of a time.
+        let is_usual = rest.get(TIME_BYTES - 1..=TIME_BYTES) == Some(b"Z\"");
+        let end = if is_usual { TIME_BYTES } else { memchr(b'"', rest)? };
         self.at += end + 1;
-        EventTime::parse_utc(&rest[..end])
+        Some(&rest[..end])
     }
 
     /// A string that has at most so many bytes as it is written, without `\u`.

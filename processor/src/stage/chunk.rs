@@ -1,7 +1,7 @@
 //! One chunk of raw records: the verdict on each, and what follows for progress, counts and dead letters. Pure.
 
 use crate::{
-    admission::{Admission, Identity, Verdict},
+    admission::{Admission, Identity, Mark, Verdict},
     ledger::{Span, Tally},
     plan::Raw,
     record::{self, Measured},
@@ -19,8 +19,8 @@ pub(crate) struct Record {
     /// The workspace that it names: also one that is not valid may do so.
     pub workspace: Option<WorkspaceId>,
     pub from_edge: bool,
-    /// It is certain that it is no dead letter.
-    pub admitted: bool,
+    /// Where it is certain that it is no dead letter: what the duplicate memory knows it by.
+    pub admitted: Option<Mark>,
     /// What a dead letter would need: where it may become one, and only in combine.
     pub original: Option<Box<Original>>,
 }
@@ -59,7 +59,7 @@ impl Record {
             parsed,
             workspace,
             from_edge: false,
-            admitted: false,
+            admitted: None,
             original: None,
         }
     }
@@ -153,17 +153,17 @@ impl Source {
         self.begun.take().into_iter().chain(self.tally.take()).collect()
     }
 
-    /// Whether it is certain by now that the record is no dead letter.
-    pub(super) fn admits(&self, record: &Record, created: &HashMap<WorkspaceId, EventTime>) -> bool {
-        let Ok((identity, _)) = record.parsed else { return false };
+    /// The mark of the record, if it is certain by now that it is no dead letter.
+    pub(super) fn admits(&self, record: &Record, created: &HashMap<WorkspaceId, EventTime>) -> Option<Mark> {
+        let Ok((identity, _)) = record.parsed else { return None };
         let created = |workspace| created.get(&workspace).copied();
-        self.admission.admit(record.append_time, Ok(identity), created).is_ok()
+        let admitted = self.admission.admit(record.append_time, Ok(identity), created);
+        admitted.ok().map(|identity| self.admission.mark(&identity))
     }
 
     /// Records are judged soon.
     pub(super) fn look_ahead(&self, records: &[Record]) {
-        let identities = records.iter().filter_map(|record| record.parsed.as_ref().ok());
-        self.admission.look_ahead(identities.map(|(identity, _)| identity));
+        self.admission.look_ahead(records.iter().filter_map(|record| record.admitted.as_ref()));
     }
 
     /// Judges one record and adds it to `raw` if it counts.
@@ -174,10 +174,10 @@ impl Source {
         raw: &mut Raw,
         now: EventTime,
     ) -> Verdict {
-        let verdict = match &record.parsed {
-            Ok((identity, _)) if record.admitted => self.admission.judge_admitted(record.offset, identity),
-            parsed => {
-                let identity = parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
+        let verdict = match &record.admitted {
+            Some(mark) => self.admission.judge_admitted(record.offset, mark),
+            None => {
+                let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
                 let created = |workspace| created.get(&workspace).copied();
                 self.admission.judge(record.offset, record.append_time, identity, created)
             }
@@ -196,7 +196,7 @@ impl Source {
     }
 
     fn tally(&mut self, record: &Record, verdict: &Verdict, created: &HashMap<WorkspaceId, EventTime>) {
-        let exists = |workspace: &WorkspaceId| record.admitted || created.contains_key(workspace);
+        let exists = |workspace: &WorkspaceId| record.admitted.is_some() || created.contains_key(workspace);
         let workspace = record.workspace.filter(exists);
         let counts = self.tally.count(record.offset, record.append_time, workspace);
         counts.read += 1;

@@ -24,7 +24,7 @@ use crate::{
     plan::Plan,
     settings::{AdmissionSettings, WindowSettings},
 };
-use judging::Open;
+use judging::{Open, judge};
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
 use millrace_schemas::{EventTime, ledger::FROM_EDGE, topic::Topics};
 use millrace_tenancy::Directory;
@@ -53,7 +53,7 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for the other workers of the process to join, and how often it is looked whether they have.
 const SIBLINGS_WAIT: Duration = Duration::from_secs(2);
 const SIBLINGS_POLL: Duration = Duration::from_millis(20);
-/// Taken, judged and aggregated together, between looks at the clock and the group: few enough to stay in a core's cache.
+/// Judged and aggregated together: few enough to stay in a core's cache.
 const BLOCK_RECORDS: usize = 2_048;
 /// Of a larger key or value a dead letter holds only the beginning, and says so: the log could refuse it for ever.
 const LETTER_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -91,7 +91,7 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         batches: Batches::new(&client.consumer),
         from_edge: CString::new(FROM_EDGE).expect("a name without a null byte"),
         sources: BTreeMap::new(),
-        block: Vec::new(),
+        unjudged: Vec::new(),
         was_paused: false,
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
@@ -118,6 +118,13 @@ fn stage(topics: &Topics) -> Stage {
     }
 }
 
+/// What came at once.
+#[derive(Default)]
+struct Taken {
+    first_came: Option<Instant>,
+    records: usize,
+}
+
 struct Worker<'a> {
     components: &'a Components,
     settings: &'a CombineSettings,
@@ -132,8 +139,8 @@ struct Worker<'a> {
     partials: String,
     dead_letters: String,
     sources: BTreeMap<i32, Source>,
-    /// Received, but not yet judged.
-    block: Vec<Record>,
+    /// Received, but not yet judged. None is, between transactions.
+    unjudged: Vec<Record>,
     /// Since the last take; a rebalance pauses too.
     was_paused: bool,
     restorer: Restorer<Restored>,
@@ -191,45 +198,50 @@ impl<'a> Worker<'a> {
                 return Ok(open);
             }
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
-            let came = self.take(BLOCK_RECORDS.min(records_max - gathered), left.min(wait))?;
-            if gathered == 0 && !self.block.is_empty() {
-                pace.begin(came, interval, self.commit_took);
+            let taken = self.take(records_max - gathered, left.min(wait), &mut open)?;
+            if let Some(first_came) = taken.first_came.filter(|_| gathered == 0) {
+                pace.begin(first_came, interval, self.commit_took);
             }
-            pace.took(self.block.len());
+            pace.took(taken.records);
             self.learn_workspaces(&mut open)?;
-            self.judge(&mut open)?;
+            let asked = (&self.known, &*self.client.positions);
+            judge(&mut self.unjudged, &mut self.sources, asked, &mut open)?;
         }
     }
 
-    /// Reads what has come, up to so many records, and tells when the first of it did.
-    fn take(&mut self, most: usize, wait: Duration) -> Result<Instant, StageError> {
+    /// Takes what has come, up to so many records, and judges it a block at a time, while it is in the core's cache; but not
+    /// what the database may have to be asked about, nor what comes after it.
+    fn take(&mut self, most: usize, wait: Duration, open: &mut Open) -> Result<Taken, StageError> {
         if self.was_paused {
             self.client
                 .go_on(self.sources.iter().map(|(partition, source)| (*partition, source.received)))?;
             self.was_paused = false;
         }
-        let mut came = Instant::now();
-        let (sources, known, from_edge) = (&mut self.sources, &self.known, &self.from_edge);
-        let records = &mut self.block;
+        let (sources, unjudged) = (&mut self.sources, &mut self.unjudged);
+        let (known, positions) = (&self.known, &self.client.positions);
+        let (mut all, mut is_certain) = (Taken::default(), true);
         self.batches.take(most, wait, |taken| match taken {
             Ok(message) => {
-                if records.is_empty() {
-                    came = Instant::now();
-                }
+                all.first_came.get_or_insert_with(Instant::now);
+                all.records += 1;
                 // None comes before the partition is restored: its place would be lost.
                 let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
                 source.receives(message.offset());
-                let mut record = read_fetched(&message, from_edge);
+                let mut record = read_fetched(&message, &self.from_edge);
                 record.admitted = source.admits(&record, known);
-                if !record.admitted {
+                if record.admitted.is_none() {
+                    is_certain = false;
                     record.original = Some(Box::new(original(&message)));
                 }
-                records.push(record);
+                unjudged.push(record);
+                if is_certain && unjudged.len() >= BLOCK_RECORDS {
+                    judge(unjudged, sources, (known, positions), open)?;
+                }
                 Ok(())
             }
             Err(error) => follow_error(sources, error),
         })?;
-        Ok(came)
+        Ok(all)
     }
 
     /// Lets the client work.
@@ -257,7 +269,7 @@ impl<'a> Worker<'a> {
             }
             Assignment::Revoked(partitions) => {
                 self.sources.retain(|p, _| !partitions.contains(p));
-                self.block.retain(|record| !partitions.contains(&record.partition));
+                self.unjudged.retain(|record| !partitions.contains(&record.partition));
                 self.restorer.forget(&partitions);
                 self.client.give_up(&partitions)
             }

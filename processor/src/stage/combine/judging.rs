@@ -1,20 +1,21 @@
 //! From records to verdicts.
 
 use super::{
-    DIRECTORY_RETRY, POLL_WAIT, Worker,
-    restoring::{learn_workspaces, tell_outage},
+    BLOCK_RECORDS, DIRECTORY_RETRY, POLL_WAIT, Worker,
+    restoring::{Known, learn_workspaces, tell_outage},
 };
 use crate::{
     admission::{AHEAD, Verdict},
     plan::{Partials, Plan, PlanError, Raw},
     stage::{
         StageError,
-        chunk::{Counts, Original, Record},
+        chunk::{Counts, Original, Record, Source},
         jumps::lows_after_jumps,
+        positions::Positions,
     },
 };
 use millrace_schemas::{EventTime, dead_letter::Reason};
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 /// What was judged since the last transaction.
 pub(super) struct Open {
@@ -39,15 +40,20 @@ pub(super) struct DeadLetter {
     pub error: String,
 }
 
-impl Worker<'_> {
-    /// Judges the block, and adds it to what is open.
-    pub(super) fn judge(&mut self, open: &mut Open) -> Result<(), StageError> {
-        let next = self.sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
-        let read = self.block.iter().map(|record| (record.partition, record.offset));
-        let lows = lows_after_jumps(next, read, |partition| self.client.positions.low(partition))?;
-        let now = EventTime::from(chrono::Utc::now());
-        for run in self.block.chunk_by_mut(|one, next| one.partition == next.partition) {
-            let Some(source) = self.sources.get_mut(&run[0].partition) else { continue };
+/// Judges records in the order in which they came, and adds them to what is open. None is left.
+pub(super) fn judge(
+    records: &mut Vec<Record>,
+    sources: &mut BTreeMap<i32, Source>,
+    (known, positions): (&Known, &Positions),
+    open: &mut Open,
+) -> Result<(), StageError> {
+    let next = sources.iter().map(|(partition, source)| (*partition, source.next)).collect();
+    let read = records.iter().map(|record| (record.partition, record.offset));
+    let lows = lows_after_jumps(next, read, |partition| positions.low(partition))?;
+    let now = EventTime::from(chrono::Utc::now());
+    for block in records.chunks_mut(BLOCK_RECORDS) {
+        for run in block.chunk_by_mut(|one, next| one.partition == next.partition) {
+            let Some(source) = sources.get_mut(&run[0].partition) else { continue };
             let low = lows.get(&run[0].partition);
             for some in run.chunks_mut(AHEAD) {
                 source.look_ahead(some);
@@ -59,26 +65,28 @@ impl Worker<'_> {
                     if let Some(low) = low {
                         source.skips_to(record, *low);
                     }
-                    let verdict = source.take(record, &self.known, &mut open.raw, now);
+                    let verdict = source.take(record, known, &mut open.raw, now);
                     open.add(record, verdict);
                 }
             }
         }
-        self.block.clear();
         open.partials.add(&mut open.raw)?;
-        Ok(())
     }
+    records.clear();
+    Ok(())
+}
 
+impl Worker<'_> {
     /// Of all that is not judged. Waits while the database is away, but keeps nobody in the group waiting: what was judged
     /// before is committed, and what it gives up meanwhile is no longer among the records.
     pub(super) fn learn_workspaces(&mut self, open: &mut Open) -> Result<(), StageError> {
         let asked = (&self.components.directory, self.runtime);
-        let Err(error) = learn_workspaces(asked, &mut self.known, &self.block) else { return Ok(()) };
+        let Err(error) = learn_workspaces(asked, &mut self.known, &self.unjudged) else { return Ok(()) };
         tell_outage(&error);
         let judged = std::mem::replace(open, Open::new(&self.components.plan)?);
         self.commit(judged)?;
         let paused = self.client.pause()?;
-        while let Err(error) = learn_workspaces(asked, &mut self.known, &self.block) {
+        while let Err(error) = learn_workspaces(asked, &mut self.known, &self.unjudged) {
             if self.components.shutdown.is_cancelled() {
                 return Err(error);
             }
