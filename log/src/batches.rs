@@ -19,6 +19,7 @@ use std::{
     any::Any,
     ffi::{CStr, CString, c_int, c_void},
     marker::PhantomData,
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     slice,
@@ -53,24 +54,26 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
         Ok(())
     }
 
-    /// Gives `each` the messages and errors that are there, up to `most`, in the order in which they came. It waits for the
-    /// first, but no longer than `wait`, and sometimes it comes back earlier with none. After an error of `each` that message
-    /// is lost: it has to be read again.
+    /// Gives `each` the messages and errors that are there, in the order in which they came, until it breaks off. It waits for
+    /// the first, but no longer than `wait`, and sometimes it comes back earlier with none. After an error of `each` that
+    /// message is lost: it has to be read again.
+    ///
+    /// To break off is for rare cases: librdkafka takes its queue for empty meanwhile and fetches more, and what is given back
+    /// comes to that.
     pub fn take<E>(
         &mut self,
-        most: usize,
         wait: Duration,
-        each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+        each: impl FnMut(Result<Fetched<'_>, KafkaError>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         let client = self.consumer.client().native_ptr();
-        let mut taking = Taking { client, left: most, each, ended: Ok(Ok(())) };
+        let mut taking = Taking { client, each, ended: Ok(Ok(ControlFlow::Continue(()))) };
         let (callback, opaque) = (callback_of(&taking), (&raw mut taking).cast());
         // SAFETY: the queue is there, and `taking` is of the type that the function expects and nobody else's meanwhile.
         // Where the call says that it failed, nothing has come.
         unsafe {
             rd_kafka_consume_callback_queue(self.queue.as_ptr(), milliseconds(wait), Some(callback), opaque);
         }
-        taking.ended.unwrap_or_else(|panic| resume_unwind(panic))
+        taking.ended.unwrap_or_else(|panic| resume_unwind(panic)).map(|_| ())
     }
 
     /// Takes up to `count` messages and gives them back unread; how many. It waits for so many, but no longer than `wait`.
@@ -107,11 +110,9 @@ impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {
 /// A take that is under way.
 struct Taking<F, E> {
     client: *mut rd_kafka_t,
-    /// How many more may come.
-    left: usize,
     each: F,
     /// Or what `each` panicked with.
-    ended: Result<Result<(), E>, Box<dyn Any + Send>>,
+    ended: Result<Result<ControlFlow<()>, E>, Box<dyn Any + Send>>,
 }
 
 type Callback = unsafe extern "C" fn(*mut rd_kafka_message_t, *mut c_void);
@@ -119,7 +120,7 @@ type Callback = unsafe extern "C" fn(*mut rd_kafka_message_t, *mut c_void);
 /// The function for takes of this type.
 fn callback_of<F, E>(_: &Taking<F, E>) -> Callback
 where
-    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<ControlFlow<()>, E>,
 {
     pass_on::<F, E>
 }
@@ -128,7 +129,7 @@ where
 /// librdkafka gives a message that is there until this returns, and the [`Taking`] of these types.
 unsafe extern "C" fn pass_on<F, E>(message: *mut rd_kafka_message_t, taking: *mut c_void)
 where
-    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<(), E>,
+    F: FnMut(Result<Fetched<'_>, KafkaError>) -> Result<ControlFlow<()>, E>,
 {
     // SAFETY: the caller says so.
     let taking = unsafe { &mut *taking.cast::<Taking<F, E>>() };
@@ -136,8 +137,7 @@ where
     let message = Fetched { native, _held: PhantomData };
     // A panic must not go through the C code.
     taking.ended = catch_unwind(AssertUnwindSafe(|| (taking.each)(message.or_error())));
-    taking.left = taking.left.saturating_sub(1);
-    if taking.left == 0 || !matches!(taking.ended, Ok(Ok(()))) {
+    if !matches!(taking.ended, Ok(Ok(ControlFlow::Continue(())))) {
         // SAFETY: the client is there; what is left goes back to the head of the queue.
         unsafe { rd_kafka_yield(taking.client) };
     }

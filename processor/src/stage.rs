@@ -32,8 +32,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// After an outage a request of our own forerunner, answered late, can put us out once or twice; who is put out as many
-/// times, each within [`RETRY_AFTER_MAX`] of its beginning, has a namesake.
+/// times, each within [`FENCED_WITHIN`] of its beginning, has a namesake. While two put each other out, an attempt lasts as
+/// long as the other one waits and joins.
 const FENCED_MAX: u32 = 5;
+const FENCED_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +201,10 @@ fn retry(
             Err(error) => error.name_fencing(instance),
         };
         if started.elapsed() > RETRY_AFTER_MAX {
-            (wait, fenced) = (RETRY_AFTER, 0);
+            wait = RETRY_AFTER;
+        }
+        if started.elapsed() > FENCED_WITHIN {
+            fenced = 0;
         }
         fenced += u32::from(matches!(error, StageError::Fenced(_)));
         if error.reaction() == Reaction::Stop || (*yields && fenced >= FENCED_MAX) {

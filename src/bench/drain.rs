@@ -12,6 +12,7 @@ use rdkafka::{
 };
 use std::{
     collections::HashSet,
+    ops::ControlFlow,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -82,16 +83,15 @@ fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
     consumer.assign(&list)?;
     let (mut bytes, mut watch) = (0, Watch::new());
     while !left.is_empty() {
-        batches.take(usize::MAX, WAIT, |taken| match taken {
-            Ok(message) => {
-                bytes += message.payload_len() as u64;
-                Ok(())
+        batches.take(WAIT, |taken| {
+            match taken {
+                Ok(message) => bytes += message.payload_len() as u64,
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    left.remove(&partition);
+                }
+                Err(error) => return Err(error),
             }
-            Err(KafkaError::PartitionEOF(partition)) => {
-                left.remove(&partition);
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Ok(ControlFlow::Continue(()))
         })?;
         watch.look((bytes, left.len()), || format!("stuck reading {topic}"))?;
     }

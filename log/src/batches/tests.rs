@@ -45,7 +45,7 @@ fn read<'a>(consumer: &'a BaseConsumer, partitions: &[i32]) -> Batches<'a, Defau
     batches
 }
 
-/// At once.
+/// Taken at once.
 const MOST: usize = 7;
 
 /// Takes until as many ends were told.
@@ -64,7 +64,7 @@ fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) 
 /// The records, and how many ends.
 fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize) {
     let (mut seen, mut ends) = (Vec::new(), 0);
-    let taken: Result<(), KafkaError> = batches.take(MOST, Duration::from_millis(50), |item| {
+    let taken: Result<(), KafkaError> = batches.take(Duration::from_millis(50), |item| {
         match item {
             Ok(it) => {
                 assert!(it.timestamp_ms().is_some_and(|ms| ms > 0));
@@ -76,7 +76,7 @@ fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize)
             Err(KafkaError::PartitionEOF(_)) => ends += 1,
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(if seen.len() + ends == MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     taken.expect("no trouble");
     assert!(seen.len() + ends <= MOST);
@@ -169,9 +169,9 @@ fn who_fails_is_given_no_more() {
     let deadline = Instant::now() + PATIENCE;
     while refused.is_ok() {
         assert!(Instant::now() < deadline, "nothing comes");
-        refused = batches.take(MOST, Duration::from_millis(50), |item| {
+        refused = batches.take(Duration::from_millis(50), |item| {
             given += 1;
-            item.map_or(Err("a message"), |_| Err("no more"))
+            item.map_or(Err("a message"), |_| Err::<ControlFlow<()>, _>("no more"))
         });
     }
     assert_eq!((refused, given), (Err("no more"), 1));
@@ -188,8 +188,7 @@ fn a_panic_comes_through_and_what_is_left_stays() {
     let deadline = Instant::now() + PATIENCE;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         while Instant::now() < deadline {
-            let taken: Result<(), ()> =
-                batches.take(MOST, Duration::from_millis(50), |_| panic!("on purpose"));
+            let taken: Result<(), ()> = batches.take(Duration::from_millis(50), |_| panic!("on purpose"));
             taken.expect("no error");
         }
     }));

@@ -47,6 +47,8 @@ const FETCH_AHEAD: [(&str, &str); 2] =
 /// Of one answer, however many partitions it is for.
 const FETCH_BYTES_MAX: &str = "8388608";
 const POLL_WAIT: Duration = Duration::from_millis(20);
+/// After its producer a member waits for transactions to end before it joins.
+const NAMESAKE_JOINS: Duration = Duration::from_secs(3);
 
 /// What a stage reads in which group, and the topics that it writes.
 pub(crate) struct Stage {
@@ -139,12 +141,32 @@ impl Client {
     }
 
     /// What to do about the error that the worker ended with: where the committed offset could not be told for too long, the
-    /// marks of all else may be there.
+    /// marks of all else may be there. And where the producer was put out, it may have been by a namesake, which joins the
+    /// group next: then that is the error.
     pub(crate) fn end(&self, ended: Result<(), StageError>) -> Result<(), StageError> {
+        if let Err(StageError::Kafka { source: KafkaError::Transaction(error), .. }) = &ended
+            && error.code() == RDKafkaErrorCode::Fenced
+            && let Some(code) = self.await_fatal_error()
+        {
+            let source = KafkaError::MessageConsumptionFatal(code);
+            return Err(StageError::Kafka { what: "staying in the group", source });
+        }
         if let Err(StageError::Unsettled { what: positions::COMMITTED, .. }) = ended {
             self.close(&Open::from([((self.writes[0].clone(), 0), NextOffset::START)]))?;
         }
         ended
+    }
+
+    /// What put the member out of its group, if that comes within the time in which a namesake has joined.
+    fn await_fatal_error(&self) -> Option<RDKafkaErrorCode> {
+        let deadline = Instant::now() + NAMESAKE_JOINS;
+        loop {
+            match self.consumer.client().fatal_error() {
+                Some((code, _)) => return Some(code),
+                None if Instant::now() >= deadline => return None,
+                None => std::thread::sleep(POLL_WAIT),
+            }
+        }
     }
 
     /// Commits a transaction that touches all of these, and the partition where the group's offsets are.

@@ -38,6 +38,7 @@ use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString},
+    ops::ControlFlow,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -198,7 +199,7 @@ impl<'a> Worker<'a> {
                 return Ok(open);
             }
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
-            let taken = self.take(records_max - gathered, left.min(wait), &mut open)?;
+            let taken = self.take(left.min(wait), records_max - gathered, &mut open)?;
             if let Some(first_came) = taken.first_came.filter(|_| gathered == 0) {
                 pace.begin(first_came, interval, self.commit_took);
             }
@@ -209,9 +210,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Takes what has come, up to so many records, and judges it a block at a time, while it is in the core's cache; but not
-    /// what the database may have to be asked about, nor what comes after it.
-    fn take(&mut self, most: usize, wait: Duration, open: &mut Open) -> Result<Taken, StageError> {
+    /// Takes what has come, up to `most` records and as many dead letters as a transaction may have, and judges it a block at a
+    /// time, while it is in the core's cache; but not what the database has to be asked about, nor what comes after it.
+    fn take(&mut self, wait: Duration, most: usize, open: &mut Open) -> Result<Taken, StageError> {
         if self.was_paused {
             self.client
                 .go_on(self.sources.iter().map(|(partition, source)| (*partition, source.received)))?;
@@ -219,27 +220,31 @@ impl<'a> Worker<'a> {
         }
         let (sources, unjudged) = (&mut self.sources, &mut self.unjudged);
         let (known, positions) = (&self.known, &self.client.positions);
-        let (mut all, mut is_certain) = (Taken::default(), true);
-        self.batches.take(most, wait, |taken| match taken {
-            Ok(message) => {
-                all.first_came.get_or_insert_with(Instant::now);
-                all.records += 1;
-                // None comes before the partition is restored: its place would be lost.
-                let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
-                source.receives(message.offset());
-                let mut record = read_fetched(&message, &self.from_edge);
-                record.admitted = source.admits(&record, known);
-                if record.admitted.is_none() {
-                    is_certain = false;
-                    record.original = Some(Box::new(original(&message)));
-                }
-                unjudged.push(record);
-                if is_certain && unjudged.len() >= BLOCK_RECORDS {
-                    judge(unjudged, sources, (known, positions), open)?;
-                }
-                Ok(())
+        let (mut all, mut are_known, mut letters_bytes) = (Taken::default(), true, open.letters_bytes);
+        self.batches.take(wait, |taken| {
+            let message = match taken {
+                Ok(message) => message,
+                Err(error) => return follow_error(sources, error).map(ControlFlow::Continue),
+            };
+            all.first_came.get_or_insert_with(Instant::now);
+            all.records += 1;
+            // None comes before the partition is restored: its place would be lost.
+            let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
+            source.receives(message.offset());
+            let mut record = read_fetched(&message, &self.from_edge);
+            record.admitted = source.admits(&record, known);
+            if record.admitted.is_none() {
+                are_known &= record.workspace.is_none_or(|workspace| known.contains_key(&workspace));
+                let original = original(&message);
+                letters_bytes += original.bytes();
+                record.original = Some(Box::new(original));
             }
-            Err(error) => follow_error(sources, error),
+            unjudged.push(record);
+            if are_known && unjudged.len() >= BLOCK_RECORDS {
+                judge(unjudged, sources, (known, positions), open)?;
+            }
+            let is_enough = all.records >= most || letters_bytes >= LETTERS_BYTES_MAX;
+            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(all)
     }

@@ -90,7 +90,7 @@ impl Past {
 
     /// Where transactions begin that are open now, by partition.
     pub(crate) fn open(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        // At once or not at all: a partition without a leader must hold nobody up.
+        // The offsets are asked for once: a partition without a leader must hold nobody up.
         let ends = |consumer| all(ask(consumer, times(consumer, topic, None, Offset::End)?, SOON)?);
         let (ends, mut committed) = (ends(self.everything()?)?, ends(&self.committed)?);
         committed.retain(|partition, end| ends.get(partition) > Some(end));

@@ -3,7 +3,11 @@
 use super::*;
 use crate::stage::embedded::{Embedded, PARTITIONS, PATIENCE, send, until};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
-use std::{collections::BTreeSet, iter, ops::Deref};
+use std::{
+    collections::BTreeSet,
+    iter,
+    ops::{ControlFlow, Deref},
+};
 
 const LETTERS: usize = 20_000;
 
@@ -238,15 +242,18 @@ fn a_pause_among_marks_of_transactions_passes_nothing_over() {
             client.begin(0, NextOffset::START, Some(&batches)).expect("begun");
         }
         let mut came = 0;
-        let taken: Result<(), KafkaError> = batches.take(100, POLL_WAIT, |taken| {
+        let taken: Result<(), KafkaError> = batches.take(POLL_WAIT, |taken| {
             let message = match taken {
-                Err(KafkaError::PartitionEOF(_)) => return Ok(()),
+                Err(KafkaError::PartitionEOF(_)) => return Ok(ControlFlow::Continue(())),
                 taken => taken?,
             };
             seen.extend_from_slice(message.payload().expect("it has one"));
             next = NextOffset::after(message.offset());
             came += 1;
-            if came == 2 { client.consumer.pause(&read) } else { Ok(()) }
+            if came == 2 {
+                client.consumer.pause(&read)?;
+            }
+            Ok(ControlFlow::Continue(()))
         });
         taken.expect("no trouble");
         if came >= 2 {

@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, time::Instant};
 /// What was judged since the last transaction.
 pub(super) struct Open {
     pub began: Instant,
-    /// Judged, but not yet in the states.
+    /// Of the block that is judged.
     pub raw: Raw,
     pub partials: Partials,
     pub counts: Counts,
