@@ -2,7 +2,7 @@
 //! of the same bytes. `cargo bench -p millrace-processor --bench hot_path`.
 
 use millrace_processor::{
-    admission::{AHEAD, Admission, Identity, Verdict},
+    admission::{AHEAD, Admission, Identity, Mark, Verdict},
     plan::{Plan, Raw},
     record::{self, Measured},
     settings::AdmissionSettings,
@@ -75,15 +75,12 @@ fn best(mut work: impl FnMut()) -> Duration {
 
 fn judge(parsed: &[Parsed]) {
     let mut admission = Admission::new(&AdmissionSettings::default());
-    let (mut offset, mut marks) = (0, Vec::new());
-    for some in parsed.chunks(AHEAD) {
-        marks.clear();
-        marks.extend(some.iter().map(|(identity, _)| admission.mark(identity)));
-        admission.look_ahead(&marks);
-        for mark in &marks {
-            assert_eq!(admission.judge_admitted(offset, mark), Verdict::Counted);
-            offset += 1;
+    let marks: Vec<Mark> = parsed.iter().map(|(identity, _)| admission.mark(identity)).collect();
+    for (at, mark) in marks.iter().enumerate() {
+        if let Some(later) = marks.get(at + AHEAD) {
+            admission.look_ahead(later);
         }
+        assert_eq!(admission.judge_admitted(at as i64, mark), Verdict::Counted);
     }
 }
 

@@ -104,10 +104,9 @@ impl Admission {
         Ok(identity)
     }
 
-    /// Brings what the memory has of records into the cache that are judged next, [`AHEAD`] of them at most: together, not one
-    /// after the other.
-    pub fn look_ahead<'m>(&self, marks: impl IntoIterator<Item = &'m Mark>) {
-        self.memory.look_ahead(marks);
+    /// Tells the core that the record is judged soon, best [`AHEAD`] records before.
+    pub fn look_ahead(&self, mark: &Mark) {
+        self.memory.look_ahead(mark);
     }
 }
 

@@ -5,8 +5,10 @@
 //! 2γ^i / (γ + 1): at most (γ-1)/(γ+1) = 0.99 % off. A sketch is a function of the multiset of values alone, so any
 //! order and grouping of merges gives the same bytes.
 
+mod bins;
 mod bytes;
 
+use bins::Bins;
 pub use bytes::SketchError;
 
 /// Ratio of neighbouring bin bounds.
@@ -20,10 +22,7 @@ const VALUE_MAX: f64 = 1e15;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sketch {
     zeros: u64,
-    /// Index of the first of `bins`; meaningless while they are empty.
-    first: i32,
-    /// Contiguous counts; neither the first nor the last is ever 0.
-    bins: Vec<u64>,
+    bins: Bins,
 }
 
 /// A quantile as a fraction of integers, so that ranks are exact: 0.95 · n in floating point is not.
@@ -34,7 +33,7 @@ impl Sketch {
     /// Adds one value; negative ones and NaN count as zero (records with such are refused at the door).
     pub fn add(&mut self, value: f64) {
         if value >= VALUE_MIN {
-            self.add_to_bin(bin_of(value.min(VALUE_MAX)), 1);
+            self.bins.add(bin_of(value.min(VALUE_MAX)), 1);
         } else {
             self.zeros = self.zeros.saturating_add(1);
         }
@@ -42,8 +41,8 @@ impl Sketch {
 
     pub fn merge(&mut self, other: &Self) {
         self.zeros = self.zeros.saturating_add(other.zeros);
-        for (index, count) in other.bins() {
-            self.add_to_bin(index, count);
+        for (index, count) in other.bins.iter() {
+            self.bins.add(index, count);
         }
     }
 
@@ -52,7 +51,7 @@ impl Sketch {
     }
 
     pub fn count(&self) -> u64 {
-        self.bins.iter().copied().fold(self.zeros, u64::saturating_add)
+        self.bins.iter().map(|(_, count)| count).fold(self.zeros, u64::saturating_add)
     }
 
     /// The value of rank ⌈q·n⌉ (nearest rank), within 1 %; `None` of an empty sketch.
@@ -66,7 +65,7 @@ impl Sketch {
         if rank <= seen {
             return Some(0.0);
         }
-        self.bins().find_map(|(index, count)| {
+        self.bins.iter().find_map(|(index, count)| {
             seen = seen.saturating_add(count);
             (rank <= seen).then(|| value_of(index))
         })
@@ -74,28 +73,7 @@ impl Sketch {
 
     /// Bytes held on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.bins.capacity() * size_of::<u64>()
-    }
-
-    /// (index, count) of every bin that isn't empty, in rising order.
-    fn bins(&self) -> impl Iterator<Item = (i32, u64)> {
-        (self.first..).zip(self.bins.iter().copied()).filter(|(_, count)| *count > 0)
-    }
-
-    fn add_to_bin(&mut self, index: i32, count: u64) {
-        if self.bins.is_empty() {
-            self.first = index;
-        }
-        if index < self.first {
-            let missing = usize::try_from(self.first - index).expect("bins number some thousands");
-            self.bins.splice(0..0, std::iter::repeat_n(0, missing));
-            self.first = index;
-        }
-        let at = usize::try_from(index - self.first).expect("the first bin is not above the index");
-        if at >= self.bins.len() {
-            self.bins.resize(at + 1, 0);
-        }
-        self.bins[at] = self.bins[at].saturating_add(count);
+        self.bins.heap_bytes()
     }
 }
 

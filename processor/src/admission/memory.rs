@@ -1,12 +1,17 @@
 //! The ids of the records of two generations.
 
+mod prefetch;
+mod store;
+
 use super::Identity;
-use std::hint::black_box;
+use prefetch::prefetch;
+use store::Store;
 use uuid::Uuid;
 
 /// Slots of the first table.
 const SLOTS_MIN: usize = 1_024;
-/// Looks that are begun together, at most.
+/// So many records before it is judged, what a record is looked up by should be asked for: memory takes as long to answer as
+/// it takes to judge some.
 pub const AHEAD: usize = 16;
 
 /// What was seen in a generation and in the one before.
@@ -28,7 +33,7 @@ impl Memory {
     /// What it knows a record by.
     pub(super) fn mark(&self, identity: &Identity) -> Mark {
         // Both sets have the same keys.
-        self.current.mark(fingerprint(self.secret, identity))
+        self.current.mark(halves(fingerprint(self.secret, identity)))
     }
 
     /// Whether it was seen, and remembers that it is now.
@@ -50,17 +55,10 @@ impl Memory {
         self.generation = generation;
     }
 
-    /// Where the looks at these begin is asked for together: a core waits for some lines of memory as long as for one.
-    pub(super) fn look_ahead<'m>(&self, marks: impl IntoIterator<Item = &'m Mark>) {
-        let (mut places, mut count) = ([(0, 0); AHEAD], 0);
-        for (place, mark) in places.iter_mut().zip(marks) {
-            *place = (self.current.home(mark), self.previous.home(mark));
-            count += 1;
-        }
-        let seen = places[..count].iter().fold(0, |seen, (current, previous)| {
-            seen ^ self.current.slot(*current) ^ self.previous.slot(*previous)
-        });
-        black_box(seen);
+    /// Asks the core for what a look at this begins with.
+    pub(super) fn look_ahead(&self, mark: &Mark) {
+        self.current.look_ahead(mark);
+        self.previous.look_ahead(mark);
     }
 }
 
@@ -81,7 +79,7 @@ fn fingerprint(secret: u128, identity: &Identity) -> u128 {
 struct Ids {
     /// Two odd numbers, so that nobody can choose ids that come to lie together.
     keys: [u64; 2],
-    ids: Vec<u128>,
+    ids: Store,
     /// As many as a power of two, 2ⁿ. 0 is an empty one; else the low n bits say where the id is, from 1, and the rest is
     /// some of the id's hash.
     slots: Vec<u32>,
@@ -90,13 +88,14 @@ struct Ids {
 /// What a memory knows a record by: no other memory does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    id: u128,
+    /// As halves: an `u128` would lie at a multiple of its size, and make what it is a part of larger.
+    id: [u64; 2],
     hash: u64,
 }
 
 /// What a look is for.
 struct Sought {
-    id: u128,
+    id: [u64; 2],
     /// The slot at which it begins.
     home: usize,
     /// As in a slot.
@@ -107,7 +106,7 @@ impl Ids {
     /// Takes no memory before something is in it.
     fn new(secret: u128) -> Self {
         let [low, high] = halves(secret);
-        Self { keys: [low | 1, high | 1], ids: Vec::new(), slots: Vec::new() }
+        Self { keys: [low | 1, high | 1], ids: Store::default(), slots: Vec::new() }
     }
 
     /// Keeps the memory: as many will come again.
@@ -143,7 +142,7 @@ impl Ids {
             if found == 0 {
                 return Err(slot);
             }
-            if found & !mask == sought.tag && self.ids[(found & mask) as usize - 1] == sought.id {
+            if found & !mask == sought.tag && self.ids.get((found & mask) as usize - 1) == sought.id {
                 return Ok(slot);
             }
             slot = (slot + 1) & last;
@@ -162,8 +161,8 @@ impl Ids {
         u32::try_from(self.slots.len() - 1).expect("a generation has at most 100,000,000 records")
     }
 
-    fn mark(&self, id: u128) -> Mark {
-        let ([low, high], [first, second]) = (halves(id), self.keys);
+    fn mark(&self, id: [u64; 2]) -> Mark {
+        let ([low, high], [first, second]) = (id, self.keys);
         let [folded, over] = halves(u128::from(low ^ first) * u128::from(high ^ second));
         // The high bits of a product depend on all of its factors.
         Mark { id, hash: (folded ^ over).wrapping_mul(first) }
@@ -177,9 +176,8 @@ impl Ids {
         slot
     }
 
-    /// What is in a slot, if there is one.
-    fn slot(&self, slot: usize) -> u32 {
-        self.slots.get(slot).copied().unwrap_or_default()
+    fn look_ahead(&self, mark: &Mark) {
+        prefetch(&self.slots, self.home(mark));
     }
 
     fn grow(&mut self) {
@@ -188,8 +186,12 @@ impl Ids {
         self.slots = Vec::new();
         self.slots = written(slots);
         let ids = std::mem::take(&mut self.ids);
-        for (id, place) in ids.iter().zip(1..) {
-            let sought = self.sought(&self.mark(*id));
+        let behind = |count| ids.iter().skip(count).map(Some).chain(std::iter::repeat(None));
+        for ((id, later), place) in ids.iter().zip(behind(AHEAD)).zip(1..) {
+            if let Some(later) = later {
+                self.look_ahead(&self.mark(later));
+            }
+            let sought = self.sought(&self.mark(id));
             let slot = self.free_from(sought.home);
             self.slots[slot] = sought.tag | place;
         }
@@ -232,12 +234,12 @@ mod tests {
         fn is_a_set(ids in prop::collection::vec(prop_oneof![0..50_u128, any::<u128>()], 0..5_000), secret: u128) {
             let (mut ids_seen, mut truth) = (Ids::new(secret), HashSet::new());
             for id in ids {
-                let mark = ids_seen.mark(id);
+                let mark = ids_seen.mark(halves(id));
                 prop_assert_eq!(ids_seen.contains(&mark), truth.contains(&id));
                 prop_assert_eq!(ids_seen.insert(&mark), truth.insert(id));
                 prop_assert!(ids_seen.contains(&mark));
             }
-            prop_assert!(truth.iter().all(|id| ids_seen.contains(&ids_seen.mark(*id))));
+            prop_assert!(truth.iter().all(|id| ids_seen.contains(&ids_seen.mark(halves(*id)))));
         }
     }
 
@@ -254,7 +256,7 @@ mod tests {
         ];
         for pattern in patterns {
             let mut ids = Ids::new(Uuid::new_v4().as_u128());
-            (1..=60_000).for_each(|number| assert!(ids.insert(&ids.mark(pattern(number)))));
+            (1..=60_000).for_each(|number| assert!(ids.insert(&ids.mark(halves(pattern(number))))));
             let runs = ids.slots.split(|slot| *slot == 0).map(<[u32]>::len);
             assert!(runs.max().is_some_and(|longest| longest < 200), "ids come to lie together");
         }

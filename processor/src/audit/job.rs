@@ -224,7 +224,7 @@ impl Job {
             let stretch = Stretch { partition, from: NextOffset::exclusive(*from), to: bounds.end };
             let mut came = Vec::new();
             self.history.read::<Error>(stretch, |record| {
-                came.push((record.append_time, record.workspace, cell(&record)));
+                came.push((record.append_time, record.workspace(), cell(&record)));
                 Ok(())
             })?;
             for (time, workspace, cell) in came {

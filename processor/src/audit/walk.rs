@@ -89,14 +89,12 @@ impl Walk<'_> {
     }
 
     fn verdict(&mut self, record: &Record, known: &Known) -> Verdict {
-        let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
-        self.admission.judge(record.offset, record.append_time, identity, |id| known.created(id))
+        self.admission.judge(record.offset, record.append_time, record.identity(), |id| known.created(id))
     }
 
     /// Whether the rules let it in, be it new or not; else the reason.
     fn refused(&self, record: &Record, known: &Known) -> Option<Reason> {
-        let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
-        match self.admission.admit(record.append_time, identity, |id| known.created(id)) {
+        match self.admission.admit(record.append_time, record.identity(), |id| known.created(id)) {
             Err(Verdict::DeadLetter { reason, .. }) => Some(reason),
             _ => None,
         }
@@ -173,7 +171,7 @@ fn check_archived(record: &Record, ending: Ending, found: Found, findings: &mut 
 }
 
 fn tally(record: &Record, ending: Ending, archive: bool, books: &mut Books) {
-    let workspace = record.workspace.filter(|workspace| books.known.created(*workspace).is_some());
+    let workspace = record.workspace().filter(|workspace| books.known.created(*workspace).is_some());
     let counts = books.minutes.row(record.append_time, workspace);
     counts.read += 1;
     counts.from_edge += i64::from(record.from_edge);

@@ -35,7 +35,7 @@ impl Known {
         history: &History,
         records: impl IntoIterator<Item = &'r Record>,
     ) -> Result<(), StageError> {
-        let named = records.into_iter().filter_map(|record| record.workspace);
+        let named = records.into_iter().filter_map(Record::workspace);
         let wanted: HashSet<WorkspaceId> =
             named.filter(|workspace| !self.0.contains_key(workspace)).collect();
         if !wanted.is_empty() {
@@ -65,9 +65,8 @@ impl History {
         let mut judge = |batch: &mut Vec<Record>| {
             known.learn(self, &*batch)?;
             for record in batch.drain(..) {
-                let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
                 let created = |workspace| known.created(workspace);
-                let verdict = admission.judge(record.offset, record.append_time, identity, created);
+                let verdict = admission.judge(record.offset, record.append_time, record.identity(), created);
                 if record.offset >= from.get() {
                     take(&record, verdict)?;
                 }

@@ -39,13 +39,26 @@ pub struct Tally {
     from: NextOffset,
     to: NextOffset,
     arrived: Option<EventTime>,
-    rows: HashMap<(Option<WorkspaceId>, Minute), Counts>,
+    rows: Vec<(RowKey, Counts)>,
+    places: HashMap<RowKey, usize>,
+    /// The row of the record before: mostly the next one's too.
+    last: usize,
 }
+
+type RowKey = (Option<WorkspaceId>, Minute);
 
 impl Tally {
     /// The first record to be counted is at `from` or later.
     pub fn new(from: NextOffset) -> Self {
-        Self { full: Vec::new(), from, to: from, arrived: None, rows: HashMap::new() }
+        Self {
+            full: Vec::new(),
+            from,
+            to: from,
+            arrived: None,
+            rows: Vec::new(),
+            places: HashMap::new(),
+            last: 0,
+        }
     }
 
     /// A record was dealt with that is in no row.
@@ -65,7 +78,14 @@ impl Tally {
 
     /// The counts of a row of the stretch so far.
     pub fn row(&mut self, workspace: Option<WorkspaceId>, minute: Minute) -> &mut Counts {
-        self.rows.entry((workspace, minute)).or_default()
+        let key = (workspace, minute);
+        if self.rows.get(self.last).is_none_or(|(last, _)| *last != key) {
+            self.last = *self.places.entry(key).or_insert_with(|| {
+                self.rows.push((key, Counts::default()));
+                self.rows.len() - 1
+            });
+        }
+        &mut self.rows[self.last].1
     }
 
     /// All up to here was dealt with, also where it holds no record.
@@ -111,6 +131,7 @@ impl Tally {
         self.from = self.to;
         self.arrived = None;
         self.rows.clear();
+        self.places.clear();
     }
 
     fn open_span(&self) -> Span {

@@ -79,10 +79,16 @@ impl Raw {
     pub(crate) fn take(&mut self, keys: &mut Vec<RawKey>) -> RecordBatch {
         keys.clear();
         std::mem::swap(keys, &mut self.keys);
+        let count = keys.len();
+        // About as many come next time, and the builders give their memory away.
+        let mut outcome = std::mem::replace(&mut self.outcome, Int8Builder::with_capacity(count));
+        let mut rows_affected =
+            std::mem::replace(&mut self.rows_affected, Int64Builder::with_capacity(count));
+        let mut duration_ms = std::mem::replace(&mut self.duration_ms, Float64Builder::with_capacity(count));
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.outcome.finish()),
-            Arc::new(self.rows_affected.finish()),
-            Arc::new(self.duration_ms.finish()),
+            Arc::new(outcome.finish()),
+            Arc::new(rows_affected.finish()),
+            Arc::new(duration_ms.finish()),
         ];
         RecordBatch::try_new(Arc::clone(&MEASURED_SCHEMA), columns)
             .expect("the builders are those of the schema, of one length")

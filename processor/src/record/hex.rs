@@ -1,48 +1,80 @@
-//! Ids as they are mostly written, eight digits at a time.
+//! Ids as they are mostly written.
+
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "what every processor of the kind has is asked for by name")
+)]
 
 use uuid::Uuid;
 
 /// With hyphens.
 pub(super) const UUID_BYTES: usize = 36;
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-/// One in each byte.
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = 0x80 * ONES;
 
 /// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, small or large; `None` for all else.
 pub(super) fn uuid(text: &[u8; UUID_BYTES]) -> Option<Uuid> {
-    let four = |at: usize| {
-        let digits = text[at..at + 4].try_into().expect("so many");
-        u64::from(u32::from_be_bytes(digits))
-    };
-    let eight = |left, right| digits(four(left) << 32 | four(right));
-    let parts = [eight(0, 4), eight(9, 14), eight(19, 24), eight(28, 32)];
-    let hyphens = HYPHENS.iter().fold(0, |different, at| different | (text[*at] ^ b'-'));
-    let wrong = parts.iter().fold(u64::from(hyphens), |wrong, part| wrong | part.wrong);
-    let [a, b, c, d] = parts.map(|part| part.number);
-    (wrong == 0).then(|| Uuid::from_u64_pair(a << 32 | b, c << 32 | d))
+    let four = |at: usize| text[at..at + 4].try_into().expect("so many");
+    let high = digits([four(0), four(4), four(9), four(14)]);
+    let low = digits([four(19), four(24), four(28), four(32)]);
+    let hyphens = HYPHENS.iter().all(|at| text[*at] == b'-');
+    (high.valid & low.valid & hyphens).then(|| Uuid::from_u64_pair(high.number, low.number))
 }
 
-/// Eight digits.
-struct Part {
+/// Sixteen hexadecimal digits.
+struct Digits {
     number: u64,
-    /// Not 0 where one of them is none; the number means nothing then.
-    wrong: u64,
+    /// They are digits; the number means nothing else.
+    valid: bool,
 }
 
-/// The number that eight hexadecimal digits are.
-fn digits(text: u64) -> Part {
-    // No sum below comes to more than a byte holds, but where a high bit is set. In small letters, which leaves decimal digits as they are.
-    let small = text | (0x20 * ONES);
-    let at_least = |byte: u8, text: u64| text.wrapping_add((0x80 - u64::from(byte)) * ONES);
-    let decimal = at_least(b'0', text) & !at_least(b'9' + 1, text);
-    let letter = at_least(b'a', small) & !at_least(b'f' + 1, small);
-    let wrong = (text | !(decimal | letter)) & HIGH_BITS;
-    // Of letters bit 6 is set, and a is 1 in the low ones.
-    let values = (text & (0x0f * ONES)) + 9 * ((text >> 6) & ONES);
-    let pairs = (values | (values >> 4)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
-    Part { number: (fours | (fours >> 16)) & 0xffff_ffff, wrong }
+#[cfg(target_arch = "x86_64")]
+fn digits(text: [[u8; 4]; 4]) -> Digits {
+    // SAFETY: every such processor has SSE2.
+    unsafe { sse2::digits(text) }
+}
+
+/// All at once.
+#[cfg(target_arch = "x86_64")]
+mod sse2 {
+    use super::Digits;
+    use std::arch::x86_64::{
+        __m128i, _mm_add_epi8, _mm_and_si128, _mm_cmpgt_epi8, _mm_cmplt_epi8, _mm_cvtsi128_si64,
+        _mm_movemask_epi8, _mm_or_si128, _mm_packus_epi16, _mm_set_epi32, _mm_set1_epi8, _mm_set1_epi16,
+        _mm_slli_epi16, _mm_srli_epi16,
+    };
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn digits(text: [[u8; 4]; 4]) -> Digits {
+        let [a, b, c, d] = text.map(i32::from_le_bytes);
+        let text = _mm_set_epi32(d, c, b, a);
+        // In small letters, which leaves decimal digits as they are.
+        let small = _mm_or_si128(text, _mm_set1_epi8(0x20));
+        let (decimal, letter) = (within(text, b'0', b'9'), within(small, b'a', b'f'));
+        let valid = _mm_movemask_epi8(_mm_or_si128(decimal, letter)) == 0xffff;
+        // a is 1 in the low bits.
+        let values =
+            _mm_add_epi8(_mm_and_si128(text, _mm_set1_epi8(0x0f)), _mm_and_si128(letter, _mm_set1_epi8(9)));
+        let pairs = _mm_or_si128(_mm_slli_epi16::<4>(values), _mm_srli_epi16::<8>(values));
+        let bytes = _mm_packus_epi16(_mm_and_si128(pairs, _mm_set1_epi16(0xff)), pairs);
+        Digits { number: _mm_cvtsi128_si64(bytes).cast_unsigned().swap_bytes(), valid }
+    }
+
+    /// Where the bytes are ASCII from `first` to `last`.
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn within(text: __m128i, first: u8, last: u8) -> __m128i {
+        let above = _mm_cmpgt_epi8(text, _mm_set1_epi8((first - 1).cast_signed()));
+        _mm_and_si128(above, _mm_cmplt_epi8(text, _mm_set1_epi8((last + 1).cast_signed())))
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn digits(text: [[u8; 4]; 4]) -> Digits {
+    let value = |digit: &u8| char::from(*digit).to_digit(16);
+    let number =
+        text.iter().flatten().try_fold(0, |number, digit| Some(number << 4 | u64::from(value(digit)?)));
+    Digits { number: number.unwrap_or_default(), valid: number.is_some() }
 }
 
 #[cfg(test)]
@@ -78,15 +110,13 @@ mod tests {
     fn each_byte_is_a_digit_or_none() {
         for byte in 0..=u8::MAX {
             let expected = char::from(byte).to_digit(16).map(u64::from);
-            let read = |text: [u8; 8]| {
-                let Part { number, wrong } = digits(u64::from_be_bytes(text));
-                (wrong == 0).then_some(number)
-            };
-            assert_eq!(read([b'0', b'0', b'0', b'0', b'0', b'0', b'0', byte]), expected);
-            assert_eq!(
-                read([byte, b'0', b'0', b'0', b'0', b'0', b'0', b'0']),
-                expected.map(|digit| digit << 28)
-            );
+            for at in 0..16 {
+                let mut text = [b'0'; 16];
+                text[at] = byte;
+                let (parts, _) = text.as_chunks();
+                let Digits { number, valid } = digits(parts.try_into().expect("four"));
+                assert_eq!(valid.then_some(number), expected.map(|digit| digit << (4 * (15 - at))));
+            }
         }
     }
 }

@@ -26,9 +26,9 @@ impl Sketch {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put(out, self.zeros);
-        put(out, u64::try_from(self.bins().count()).expect("bins number some thousands"));
+        put(out, u64::try_from(self.bins.iter().count()).expect("bins number some thousands"));
         let mut previous = None;
-        for (index, count) in self.bins() {
+        for (index, count) in self.bins.iter() {
             match previous {
                 None => put(out, zigzag(index)),
                 Some(previous) => put(out, u64::from(index.abs_diff(previous))),
@@ -63,7 +63,7 @@ impl Sketch {
             if count == 0 || !(bin_of(VALUE_MIN)..=bin_of(VALUE_MAX)).contains(&index) {
                 return Err(SketchError::Malformed);
             }
-            self.add_to_bin(index, count);
+            self.bins.add(index, count);
             previous = Some(index);
         }
         if rest.is_empty() { Ok(()) } else { Err(SketchError::Malformed) }

@@ -15,14 +15,19 @@ pub(crate) struct Record {
     pub partition: i32,
     pub offset: i64,
     pub append_time: EventTime,
-    pub parsed: Result<(Identity, Measured), FieldError>,
-    /// The workspace that it names: also one that is not valid may do so.
-    pub workspace: Option<WorkspaceId>,
+    pub parsed: Result<(Identity, Measured), Broken>,
     pub from_edge: bool,
     /// Where it is certain that it is no dead letter: what the duplicate memory knows it by.
     pub admitted: Option<Mark>,
     /// What a dead letter would need: where it may become one, and only in combine.
     pub original: Option<Box<Original>>,
+}
+
+/// A record that can't be read.
+pub(crate) struct Broken {
+    pub error: FieldError,
+    /// It may name one all the same.
+    pub workspace: Option<WorkspaceId>,
 }
 
 /// What a dead letter repeats of its message.
@@ -46,21 +51,27 @@ impl Original {
 
 impl Record {
     pub(super) fn parse(partition: i32, offset: i64, append_time: EventTime, payload: Option<&[u8]>) -> Self {
-        let parsed =
-            payload.ok_or_else(|| FieldError::new("", "a record without a value")).and_then(record::parse);
-        let workspace = match &parsed {
-            Ok((identity, _)) => Some(identity.workspace),
-            Err(_) => payload.and_then(record::workspace),
+        let parsed = match payload {
+            Some(payload) => record::parse(payload)
+                .map_err(|error| Broken { error, workspace: record::workspace(payload) }),
+            None => Err(Broken { error: FieldError::new("", "a record without a value"), workspace: None }),
         };
-        Self {
-            partition,
-            offset,
-            append_time,
-            parsed,
-            workspace,
-            from_edge: false,
-            admitted: None,
-            original: None,
+        Self { partition, offset, append_time, parsed, from_edge: false, admitted: None, original: None }
+    }
+
+    /// As the rules want to see it.
+    pub(crate) fn identity(&self) -> Result<Identity, FieldError> {
+        match &self.parsed {
+            Ok((identity, _)) => Ok(*identity),
+            Err(broken) => Err(broken.error.clone()),
+        }
+    }
+
+    /// The workspace that it names: also one that is not valid may do so.
+    pub(crate) fn workspace(&self) -> Option<WorkspaceId> {
+        match &self.parsed {
+            Ok((identity, _)) => Some(identity.workspace),
+            Err(broken) => broken.workspace,
         }
     }
 
@@ -155,15 +166,17 @@ impl Source {
 
     /// The mark of the record, if it is certain by now that it is no dead letter.
     pub(super) fn admits(&self, record: &Record, created: &HashMap<WorkspaceId, EventTime>) -> Option<Mark> {
-        let Ok((identity, _)) = record.parsed else { return None };
+        let Ok((identity, _)) = &record.parsed else { return None };
         let created = |workspace| created.get(&workspace).copied();
-        let admitted = self.admission.admit(record.append_time, Ok(identity), created);
+        let admitted = self.admission.admit(record.append_time, Ok(*identity), created);
         admitted.ok().map(|identity| self.admission.mark(&identity))
     }
 
-    /// Records are judged soon.
-    pub(super) fn look_ahead(&self, records: &[Record]) {
-        self.admission.look_ahead(records.iter().filter_map(|record| record.admitted.as_ref()));
+    /// The record is judged soon.
+    pub(super) fn look_ahead(&self, record: &Record) {
+        if let Some(mark) = &record.admitted {
+            self.admission.look_ahead(mark);
+        }
     }
 
     /// Judges one record and adds it to `raw` if it counts.
@@ -177,9 +190,8 @@ impl Source {
         let verdict = match &record.admitted {
             Some(mark) => self.admission.judge_admitted(record.offset, mark),
             None => {
-                let identity = record.parsed.as_ref().map(|(identity, _)| *identity).map_err(Clone::clone);
                 let created = |workspace| created.get(&workspace).copied();
-                self.admission.judge(record.offset, record.append_time, identity, created)
+                self.admission.judge(record.offset, record.append_time, record.identity(), created)
             }
         };
         self.next = NextOffset::after(record.offset);
@@ -197,7 +209,7 @@ impl Source {
 
     fn tally(&mut self, record: &Record, verdict: &Verdict, created: &HashMap<WorkspaceId, EventTime>) {
         let exists = |workspace: &WorkspaceId| record.admitted.is_some() || created.contains_key(workspace);
-        let workspace = record.workspace.filter(exists);
+        let workspace = record.workspace().filter(exists);
         let counts = self.tally.count(record.offset, record.append_time, workspace);
         counts.read += 1;
         counts.from_edge += i64::from(record.from_edge);

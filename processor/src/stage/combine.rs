@@ -231,15 +231,16 @@ impl<'a> Worker<'a> {
             // None comes before the partition is restored: its place would be lost.
             let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
             source.receives(message.offset());
-            let mut record = read_fetched(&message, &self.from_edge);
-            record.admitted = source.admits(&record, known);
+            // Where it stays: it is too large to be moved about.
+            unjudged.push(read_fetched(&message, &self.from_edge));
+            let record = unjudged.last_mut().expect("one was pushed");
+            record.admitted = source.admits(record, known);
             if record.admitted.is_none() {
-                are_known &= record.workspace.is_none_or(|workspace| known.contains_key(&workspace));
+                are_known &= record.workspace().is_none_or(|workspace| known.contains_key(&workspace));
                 let original = original(&message);
                 letters_bytes += original.bytes();
                 record.original = Some(Box::new(original));
             }
-            unjudged.push(record);
             if are_known && unjudged.len() >= BLOCK_RECORDS {
                 judge(unjudged, sources, (known, positions), open)?;
             }

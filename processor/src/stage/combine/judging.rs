@@ -55,19 +55,21 @@ pub(super) fn judge(
         for run in block.chunk_by_mut(|one, next| one.partition == next.partition) {
             let Some(source) = sources.get_mut(&run[0].partition) else { continue };
             let low = lows.get(&run[0].partition);
-            for some in run.chunks_mut(AHEAD) {
-                source.look_ahead(some);
-                for record in some {
-                    let Record { partition, offset, .. } = *record;
-                    if offset < source.next.get() {
-                        return Err(StageError::WentBack { partition, offset, next: source.next });
-                    }
-                    if let Some(low) = low {
-                        source.skips_to(record, *low);
-                    }
-                    let verdict = source.take(record, known, &mut open.raw, now);
-                    open.add(record, verdict);
+            run.iter().take(AHEAD).for_each(|record| source.look_ahead(record));
+            for at in 0..run.len() {
+                if let Some(later) = run.get(at + AHEAD) {
+                    source.look_ahead(later);
                 }
+                let record = &mut run[at];
+                let Record { partition, offset, .. } = *record;
+                if offset < source.next.get() {
+                    return Err(StageError::WentBack { partition, offset, next: source.next });
+                }
+                if let Some(low) = low {
+                    source.skips_to(record, *low);
+                }
+                let verdict = source.take(record, known, &mut open.raw, now);
+                open.add(record, verdict);
             }
         }
         open.partials.add(&mut open.raw)?;

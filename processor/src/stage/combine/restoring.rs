@@ -40,7 +40,7 @@ pub(super) fn learn_workspaces(
 ) -> Result<(), StageError> {
     let wanted: HashSet<WorkspaceId> = records
         .iter()
-        .filter_map(|record| record.workspace)
+        .filter_map(Record::workspace)
         .filter(|workspace| !known.contains_key(workspace))
         .collect();
     if wanted.is_empty() {

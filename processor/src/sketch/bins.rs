@@ -1,0 +1,129 @@
+//! The counts of a sketch.
+
+/// Contiguous bins. Most sketches are of few values and there are very many of them: their counts have 16 bits until one
+/// has more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bins {
+    /// Index of the first one; meaningless while there are none.
+    first: i32,
+    counts: Counts,
+}
+
+/// Neither the first nor the last is ever 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Counts {
+    Narrow(Vec<u16>),
+    /// One of them needs it.
+    Wide(Vec<u64>),
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self::Narrow(Vec::new())
+    }
+}
+
+impl Bins {
+    pub(super) fn add(&mut self, index: i32, count: u64) {
+        if let Counts::Narrow(counts) = &mut self.counts {
+            let found = bin(counts, &mut self.first, index);
+            if let Some(sum) = u16::try_from(count).ok().and_then(|count| found.checked_add(count)) {
+                *found = sum;
+                return;
+            }
+            self.counts = Counts::Wide(counts.iter().map(|count| u64::from(*count)).collect());
+        }
+        if let Counts::Wide(counts) = &mut self.counts {
+            let found = bin(counts, &mut self.first, index);
+            *found = found.saturating_add(count);
+        }
+    }
+
+    /// (index, count) of every bin that isn't empty, in rising order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
+        let (narrow, wide): (&[u16], &[u64]) = match &self.counts {
+            Counts::Narrow(counts) => (counts, &[]),
+            Counts::Wide(counts) => (&[], counts),
+        };
+        let counts = narrow.iter().map(|count| u64::from(*count)).chain(wide.iter().copied());
+        (self.first..).zip(counts).filter(|(_, count)| *count > 0)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// With those that are empty.
+    pub(super) fn len(&self) -> usize {
+        match &self.counts {
+            Counts::Narrow(counts) => counts.len(),
+            Counts::Wide(counts) => counts.len(),
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        match &self.counts {
+            Counts::Narrow(counts) => counts.capacity() * size_of::<u16>(),
+            Counts::Wide(counts) => counts.capacity() * size_of::<u64>(),
+        }
+    }
+}
+
+/// The count of a bin, which is there afterwards.
+fn bin<'c, T: Copy + Default>(counts: &'c mut Vec<T>, first: &mut i32, index: i32) -> &'c mut T {
+    if counts.is_empty() {
+        *first = index;
+    }
+    if index < *first {
+        let missing = usize::try_from(*first - index).expect("bins number some thousands");
+        counts.splice(0..0, std::iter::repeat_n(T::default(), missing));
+        *first = index;
+    }
+    let at = usize::try_from(index - *first).expect("the first bin is not above the index");
+    if at >= counts.len() {
+        counts.resize(at + 1, T::default());
+    }
+    &mut counts[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn bins(counts: impl IntoIterator<Item = (i32, u64)>) -> Bins {
+        let mut bins = Bins::default();
+        counts.into_iter().for_each(|(index, count)| bins.add(index, count));
+        bins
+    }
+
+    fn count() -> impl Strategy<Value = u64> {
+        let narrow = u64::from(u16::MAX);
+        prop_oneof![4 => 1..4_u64, 2 => 1..=narrow, 1 => narrow..narrow + 3, 1 => u64::MAX - 5..=u64::MAX]
+    }
+
+    proptest! {
+        #[test]
+        fn adds_up_whatever_the_counts_need(counts in prop::collection::vec((-300..300_i32, count()), 0..200)) {
+            let mut truth = BTreeMap::<i32, u64>::new();
+            for (index, count) in &counts {
+                let sum = truth.entry(*index).or_default();
+                *sum = sum.saturating_add(*count);
+            }
+            let all = bins(counts.iter().copied());
+            prop_assert!(all.iter().eq(truth.iter().map(|(index, count)| (*index, *count))));
+            prop_assert_eq!(all.is_empty(), truth.is_empty());
+            // The same counts are the same bins, in whatever order they came.
+            prop_assert_eq!(&all, &bins(counts.iter().rev().copied()));
+            prop_assert_eq!(all, bins(truth));
+        }
+    }
+
+    #[test]
+    fn is_wide_only_where_it_must_be() {
+        assert!(bins([(0, 1); 5]).heap_bytes() < 4 * size_of::<u64>());
+        assert!(matches!(bins([(0, 65_535)]).counts, Counts::Narrow(_)));
+        assert!(matches!(bins([(0, 65_535), (0, 1)]).counts, Counts::Wide(_)));
+    }
+}
