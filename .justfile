@@ -35,6 +35,10 @@ chaos KILLS="24" SEED="":
         MILLRACE_TEST_PYTHON="${MILLRACE_TEST_PYTHON:-${MILLRACE_CACHE:-/var/cache/millrace}/python/bin/python}" \
         cargo test --workspace --locked --test it -- --nocapture chaos::nothing_is_lost
 
+# Three brokers, each killed ROUNDS times while the others go on; on the services that MILLRACE_TEST_… name
+cluster ROUNDS="1":
+    MILLRACE_TEST_CLUSTER={{ ROUNDS }} cargo test --workspace --locked --test it -- --nocapture cluster::
+
 # Many more schedules of the simulation than the tests run
 simulate SCHEDULES="100000":
     MILLRACE_SIMULATIONS={{ SCHEDULES }} cargo test --workspace --locked --lib -- --nocapture any_schedule

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real Apache Kafka broker for development and tests (KRaft, one node, 127.0.0.1), from Maven artifacts.
+# A real Apache Kafka broker for development and tests (KRaft, 127.0.0.1, one node unless KAFKA_EXTRA says more), from Maven artifacts.
 #
 #   kafka.sh install                  get the jars (and, as root, missing Debian packages)
 #   kafka.sh installed                exit 0 when `start` has nothing to install, else 1
@@ -17,6 +17,7 @@
 #                          (default: /var/cache/millrace for root, else ${XDG_CACHE_HOME:-~/.cache}/millrace)
 #   KAFKA_HEAP_OPTS        the broker's heap                           (default: -Xms256m -Xmx1g)
 #   KAFKA_TOOL_HEAP        a tool's heap                               (default: -Xmx512m)
+#   KAFKA_CLUSTER_ID       the id to format DATADIR with               (default: a random one)
 #   KAFKA_CONTROLLER_PORT  the controller's port                       (default: PORT+1)
 #   KAFKA_START_TIMEOUT    seconds to wait for readiness               (default: 90)
 #   KAFKA_STOP_TIMEOUT     seconds to wait after SIGTERM               (default: 60)
@@ -106,7 +107,7 @@ tool() {
 
 ready() { # PORT
   if command -v kcat > /dev/null; then
-    timeout 5 kcat -L -b "127.0.0.1:$1" -m 2 2> /dev/null | grep -q '^ 1 brokers'
+    timeout 5 kcat -L -b "127.0.0.1:$1" -m 2 2> /dev/null | grep -q '^ [1-9][0-9]* brokers'
   else
     tool org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$1" --list > /dev/null 2>&1
   fi
@@ -176,7 +177,7 @@ EOF
   log4j INFO SYSTEM_OUT "$run/log4j2-broker.xml"
   if [[ ! -f $data/meta/meta.properties ]]; then
     local id
-    id=$(tool kafka.tools.StorageTool random-uuid)
+    id=${KAFKA_CLUSTER_ID:-$(tool kafka.tools.StorageTool random-uuid)}
     tool kafka.tools.StorageTool format -t "$id" -c "$conf" | grep -v '^Bootstrap metadata'
   fi
 

@@ -19,7 +19,7 @@ async fn audit(installation: &Installation, more: &[&str]) -> Result<(bool, Valu
     Ok((output.status.success(), report))
 }
 
-async fn must_agree(installation: &Installation, more: &[&str]) -> Result<Value> {
+pub async fn must_agree(installation: &Installation, more: &[&str]) -> Result<Value> {
     let (agrees, report) = audit(installation, more).await?;
     ensure!(agrees && report["agrees"] == true, "{report:#}");
     Ok(report)

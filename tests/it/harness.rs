@@ -1,6 +1,7 @@
 //! What every test starts from: topics, a database and an archive of its own, and the binary run on them.
 
 mod api;
+mod broker;
 mod database;
 mod kafka;
 mod load;
@@ -11,9 +12,10 @@ mod settle;
 mod wait;
 
 pub use api::{ADMIN_KEY, Api, WORKSPACE_KEY};
+pub use broker::Broker;
 pub use kafka::{Log, header};
 pub use load::{Load, Sent};
-pub use process::{BINARY, Process, Signal, free_port, millrace, run};
+pub use process::{BINARY, Process, Signal, free_port, free_ports, millrace, run};
 pub use records::{DEVELOPMENT_SERVICE, DEVELOPMENT_WORKSPACE, metric, metric_at, ndjson};
 pub use services::{Services, has, number, python, say, say_skipped};
 pub use settle::{count, settle, sum};

@@ -10,6 +10,7 @@ mod audit;
 mod backpressure;
 mod bench;
 mod chaos;
+mod cluster;
 mod commit_tokens;
 mod dead_letter_queue;
 mod dead_letters;

@@ -2,8 +2,8 @@
 //! retried records count once.
 
 use crate::harness::{
-    ADMIN_KEY, Api, DEVELOPMENT_WORKSPACE, Installation, Load, PATIENCE, Services, Signal, free_port, metric,
-    run, say_skipped, settle, sum, until,
+    ADMIN_KEY, Api, Broker, DEVELOPMENT_WORKSPACE, Installation, Load, PATIENCE, Signal, metric, settle, sum,
+    until,
 };
 use anyhow::{Context as _, Result, ensure};
 use millrace_schemas::key::CLOSING;
@@ -13,12 +13,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use serde_json::Value;
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
+use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
 /// The longest that the edge may take to say that the log is away.
@@ -29,71 +24,12 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// From SIGTERM to the end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// A broker that belongs to one test.
-struct Broker {
-    port: u16,
-    folder: TempDir,
-}
-
-impl Broker {
-    async fn start() -> Result<Self> {
-        let broker = Self { port: free_port()?, folder: tempfile::tempdir()? };
-        broker.start_again().await?;
-        Ok(broker)
-    }
-
-    async fn start_again(&self) -> Result<()> {
-        let data = self.folder.path().display().to_string();
-        // The script and the broker print to their own log; the controller's port is any free one.
-        let environment =
-            [format!("KAFKA_CONTROLLER_PORT={}", free_port()?), "KAFKA_HEAP_OPTS=-Xmx384m".to_owned()];
-        let mut arguments = environment.to_vec();
-        arguments.extend([script().display().to_string(), "start".to_owned(), self.port.to_string(), data]);
-        run("/usr/bin/env", &arguments).await.map(|_| ())
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    fn pid(&self) -> Result<u32> {
-        let pid =
-            Command::new(script()).args(["pid", &self.port.to_string()]).output().context("kafka.sh pid")?;
-        String::from_utf8(pid.stdout)?.trim().parse().context("the broker's pid")
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        signal.send(self.pid()?)
-    }
-
-    async fn stop(&self) -> Result<()> {
-        run(script(), &["stop".to_owned(), self.port.to_string()]).await.map(|_| ())
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let stopped = Command::new(script()).args(["stop", &self.port.to_string()]).output();
-        if !stopped.is_ok_and(|output| output.status.success()) {
-            eprintln!("the broker on port {} may still run", self.port);
-        }
-    }
-}
-
-/// `None`, having said so, where there are no services or a broker can't be started.
+/// `None`, having said so, where a broker can't be started.
 async fn with_own_broker(test: &str) -> Result<Option<(Broker, Installation)>> {
-    let Some(services) = Services::find(test) else { return Ok(None) };
-    if !Command::new(script()).arg("installed").status().is_ok_and(|status| status.success()) {
-        say_skipped(test, "it has a broker of its own: deploy/dev/kafka.sh install");
-        return Ok(None);
-    }
+    let Some(services) = Broker::services(test) else { return Ok(None) };
     let broker = Broker::start().await?;
     let installation = Installation::on(&broker.address(), &services, test).await?;
     Ok(Some((broker, installation)))
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dev/kafka.sh")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,12 +156,7 @@ async fn leave_open(broker: &Broker, name: &str, topics: &[&String]) -> Result<(
         producer.flush(REQUEST_LIMIT)?;
         producer.commit_transaction(REQUEST_LIMIT)
     })?;
-    Signal::Kill.send(pid)?;
-    until("the broker is gone", PATIENCE, async || {
-        ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "it is there");
-        Ok(())
-    })
-    .await?;
+    broker.kill(pid).await?;
     broker.start_again().await
 }
 

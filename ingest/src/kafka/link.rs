@@ -54,7 +54,7 @@ impl Link {
         if !self.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 reason,
-                "no Kafka broker can be reached; requests are answered with 503 until one can"
+                "Kafka does not acknowledge records; requests are answered with 503 until it does"
             );
         }
     }

@@ -1,11 +1,11 @@
 //! The ids of the records of two generations.
 
+mod blocks;
 mod prefetch;
-mod store;
 
 use super::Identity;
+use blocks::Blocks;
 use prefetch::prefetch;
-use store::Store;
 use uuid::Uuid;
 
 /// Slots of the first table.
@@ -79,7 +79,7 @@ fn fingerprint(secret: u128, identity: &Identity) -> u128 {
 struct Ids {
     /// Two odd numbers, so that nobody can choose ids that come to lie together.
     keys: [u64; 2],
-    ids: Store,
+    ids: Blocks,
     /// As many as a power of two, 2ⁿ. 0 is an empty one; else the low n bits say where the id is, from 1, and the rest is
     /// some of the id's hash.
     slots: Vec<u32>,
@@ -106,7 +106,7 @@ impl Ids {
     /// Takes no memory before something is in it.
     fn new(secret: u128) -> Self {
         let [low, high] = halves(secret);
-        Self { keys: [low | 1, high | 1], ids: Store::default(), slots: Vec::new() }
+        Self { keys: [low | 1, high | 1], ids: Blocks::default(), slots: Vec::new() }
     }
 
     /// Keeps the memory: as many will come again.
@@ -186,8 +186,8 @@ impl Ids {
         self.slots = Vec::new();
         self.slots = written(slots);
         let ids = std::mem::take(&mut self.ids);
-        let behind = |count| ids.iter().skip(count).map(Some).chain(std::iter::repeat(None));
-        for ((id, later), place) in ids.iter().zip(behind(AHEAD)).zip(1..) {
+        let laters = ids.iter().skip(AHEAD).map(Some).chain(std::iter::repeat(None));
+        for ((id, later), place) in ids.iter().zip(laters).zip(1..) {
             if let Some(later) = later {
                 self.look_ahead(&self.mark(later));
             }

@@ -178,19 +178,20 @@ impl Archive {
         Ok(())
     }
 
-    /// Tells the ledger what was archived, before anything else is.
-    fn tell(&mut self, topic: &str) -> Result<(), Failure<Error>> {
+    /// Tells the ledger what was archived, before anything else is; whether there was anything to tell.
+    fn tell(&mut self, topic: &str) -> Result<bool, Failure<Error>> {
         let mut entries = Vec::new();
         for (number, partition) in &self.state.partitions {
             let spans = partition.untold.iter().cloned();
             entries.extend(spans.map(|span| (*number, Entry::Archive(span.of(topic, *number)).write())));
         }
-        if !entries.is_empty() {
-            let told = self.ledger.publish_within(self.blocking.left(LEDGER_LIMIT), &entries);
-            told.map_err(|error| failure(Error::Ledger(error)))?;
-            self.state.partitions.values_mut().for_each(|partition| partition.untold.clear());
+        if entries.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let told = self.ledger.publish_within(self.blocking.left(LEDGER_LIMIT), &entries);
+        told.map_err(|error| failure(Error::Ledger(error)))?;
+        self.state.partitions.values_mut().for_each(|partition| partition.untold.clear());
+        Ok(true)
     }
 
     /// A stretch that another archiver has done is not parked but started anew.
@@ -336,7 +337,10 @@ impl Worker for Archive {
     }
 
     fn work(&mut self, member: &Member, now: Instant) -> Result<Step, Failure<Error>> {
-        self.tell(member.topic())?;
+        // On its own it is a step too: where it had failed nothing comes until one is done, and nothing else may be due.
+        if self.tell(member.topic())? {
+            return Ok(Step::Done);
+        }
         let ready = self.is_batch_ready(now);
         if !ready && self.state.look_at.is_some_and(|at| now < at) {
             return Ok(Step::Idle);

@@ -101,7 +101,7 @@ impl Groups {
         let sketch = &mut self.sketches[group];
         let before = sketch.heap_bytes();
         change(sketch)?;
-        self.heap_bytes += sketch.heap_bytes() - before;
+        self.heap_bytes = self.heap_bytes + sketch.heap_bytes() - before;
         Ok(())
     }
 

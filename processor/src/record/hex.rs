@@ -70,11 +70,18 @@ mod sse2 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn digits(text: [[u8; 4]; 4]) -> Digits {
-    let value = |digit: &u8| char::from(*digit).to_digit(16);
-    let number =
-        text.iter().flatten().try_fold(0, |number, digit| Some(number << 4 | u64::from(value(digit)?)));
-    Digits { number: number.unwrap_or_default(), valid: number.is_some() }
+use one_by_one::digits;
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod one_by_one {
+    use super::Digits;
+
+    pub(super) fn digits(text: [[u8; 4]; 4]) -> Digits {
+        let value = |digit: u8| char::from(digit).to_digit(16).map(u64::from);
+        let mut digits = text.into_iter().flatten();
+        let number = digits.try_fold(0, |number, digit| Some(number << 4 | value(digit)?));
+        Digits { number: number.unwrap_or_default(), valid: number.is_some() }
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +121,10 @@ mod tests {
                 let mut text = [b'0'; 16];
                 text[at] = byte;
                 let (parts, _) = text.as_chunks();
-                let Digits { number, valid } = digits(parts.try_into().expect("four"));
-                assert_eq!(valid.then_some(number), expected.map(|digit| digit << (4 * (15 - at))));
+                for read in [digits, one_by_one::digits] {
+                    let Digits { number, valid } = read(parts.try_into().expect("four"));
+                    assert_eq!(valid.then_some(number), expected.map(|digit| digit << (4 * (15 - at))));
+                }
             }
         }
     }

@@ -57,7 +57,7 @@ pub trait Worker {
     /// Keeps a record. Called so often only as [`Worker::work`] succeeds, so what it holds is bounded.
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Self::Error>;
 
-    /// Does what is due, if anything is.
+    /// Does what is due, if anything is. What has failed is due until it is done: the partitions are paused so long.
     fn work(&mut self, member: &Member, now: Instant) -> Result<Step, Failure<Self::Error>>;
 
     /// How long until something will be due.

@@ -46,6 +46,10 @@ const FETCH_AHEAD: [(&str, &str); 2] =
     [("queued.max.messages.kbytes", "32768"), ("queued.min.messages", "20000")];
 /// Of one answer, however many partitions it is for.
 const FETCH_BYTES_MAX: &str = "8388608";
+/// A producer whose group's coordinator has left the cluster adds offsets for ever, whatever its time-out: librdkafka looks
+/// for the new one only when the connection to any broker comes or goes (its issues 5456 and 5511). So idle ones go, before
+/// the transaction would be too old.
+const CONNECTIONS_IDLE_MS: &str = "5000";
 const POLL_WAIT: Duration = Duration::from_millis(20);
 /// After its producer a member waits for transactions to end before it joins.
 const NAMESAKE_JOINS: Duration = Duration::from_secs(3);
@@ -100,8 +104,9 @@ impl Client {
             .set("enable.partition.eof", "true")
             .create_with_context(Events::default())
             .map_err(StageError::kafka("making a consumer"))?;
-        let producer: BaseProducer<Delivered> = log
-            .producer(TRANSACTION_TIMEOUT)
+        let mut config = log.producer(TRANSACTION_TIMEOUT);
+        set_default(&mut config, "connections.max.idle.ms", CONNECTIONS_IDLE_MS);
+        let producer: BaseProducer<Delivered> = config
             .set("transactional.id", place.instance())
             .set("message.max.bytes", MESSAGE_BYTES_MAX)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())

@@ -1,10 +1,9 @@
 //! A real Kafka or PostgreSQL that belongs to the suite, by the scripts of `deploy/dev`.
 
-use crate::harness::{Signal, run, until};
+use crate::harness::{Signal, free_ports, run, until};
 use anyhow::{Context as _, Result, ensure};
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -153,15 +152,6 @@ pub fn installed() -> bool {
     let postgres = Command::new(script(Kind::Postgres)).arg("status").output();
     kafka.is_ok_and(|status| status.success())
         && postgres.is_ok_and(|output| !String::from_utf8_lossy(&output.stdout).contains("not installed"))
-}
-
-/// The first of `count` ports in a row, from `first` on, that nobody listens on.
-pub fn free_ports(first: u16, count: u16) -> Result<u16> {
-    let free = |port: u16| {
-        TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_err()
-    };
-    let mut firsts = (first..first + 1_000).step_by(usize::from(count));
-    firsts.find(|port| (*port..*port + count).all(free)).context("no port is free")
 }
 
 fn children(parent: u32) -> Result<Vec<u32>> {

@@ -4,10 +4,10 @@ use super::{
     load::{Cast, LATE_WORKSPACE_NAME},
     plan::{Phase, Target},
     role::{Role, Run},
-    server::{Server, free_ports},
+    server::Server,
     storage::Storage,
 };
-use crate::harness::{ADMIN_KEY, Api, Installation, Services, until};
+use crate::harness::{ADMIN_KEY, Api, Installation, Services, free_ports, until};
 use anyhow::{Context as _, Result, ensure};
 use std::{
     collections::BTreeMap,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs::{self, File},
     io,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
@@ -183,6 +183,15 @@ impl Drop for Process {
 pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
     Ok(listener.local_addr()?.port())
+}
+
+/// The first of `count` ports in a row, from `first` on, that nobody listens on.
+pub fn free_ports(first: u16, count: u16) -> Result<u16> {
+    let free = |port: u16| {
+        TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_err()
+    };
+    let mut firsts = (first..first + 1_000).step_by(usize::from(count));
+    firsts.find(|port| (*port..*port + count).all(free)).context("no port is free")
 }
 
 /// Runs a program to its end and returns what it printed; standard error is part of the error if it fails.

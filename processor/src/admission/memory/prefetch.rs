@@ -7,7 +7,7 @@
 
 /// Asks the core to bring an element into its cache, and does not wait for it.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn prefetch<T>(all: &[T], at: usize) {
+pub(super) fn prefetch<T: Copy>(all: &[T], at: usize) {
     use std::{
         arch::x86_64::{_MM_HINT_T0, _mm_prefetch},
         ptr,
@@ -18,6 +18,8 @@ pub(super) fn prefetch<T>(all: &[T], at: usize) {
     }
 }
 
-/// Here a core finds out by itself.
+/// Reads it: a core goes on while it waits for some of these together.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn prefetch<T>(_: &[T], _: usize) {}
+pub(super) fn prefetch<T: Copy>(all: &[T], at: usize) {
+    std::hint::black_box(all.get(at).copied());
+}

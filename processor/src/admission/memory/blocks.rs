@@ -3,15 +3,15 @@
 /// Half a megabyte.
 const BLOCK_IDS: usize = 32_768;
 
-/// Like a vector, but of blocks: where it grows nothing is copied, and it is never half empty.
+/// Like a vector, but of blocks: beyond the first one nothing is copied as it grows, and little is empty.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(super) struct Blocks {
     /// All but the last are full, but for those behind it, that are empty: kept for their memory.
     blocks: Vec<Vec<[u64; 2]>>,
     len: usize,
 }
 
-impl Store {
+impl Blocks {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -49,14 +49,14 @@ mod tests {
 
     #[test]
     fn holds_what_came_in_its_order_also_in_blocks_that_were_used_before() {
-        let mut store = Store::default();
+        let mut all = Blocks::default();
         for count in [2 * BLOCK_IDS + 1, BLOCK_IDS, 3] {
             let ids: Vec<[u64; 2]> = (0..count as u64).map(|number| [number, number ^ 7]).collect();
-            store.clear();
-            ids.iter().for_each(|id| store.push(*id));
-            assert_eq!(store.len(), count);
-            assert!(store.iter().eq(ids.iter().copied()));
-            assert!((0..count).all(|at| store.get(at) == ids[at]));
+            all.clear();
+            ids.iter().for_each(|id| all.push(*id));
+            assert_eq!(all.len(), count);
+            assert!(all.iter().eq(ids.iter().copied()));
+            assert!((0..count).all(|at| all.get(at) == ids[at]));
         }
     }
 }
