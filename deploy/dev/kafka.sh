@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A real Apache Kafka broker for development and tests (KRaft, 127.0.0.1, one node unless KAFKA_EXTRA says more), from Maven artifacts.
+# A real Apache Kafka broker for development and tests (KRaft, 127.0.0.1, one node unless KAFKA_EXTRA says more), from Maven
+# artifacts.
 #
 #   kafka.sh install                  get the jars (and, as root, missing Debian packages)
 #   kafka.sh installed                exit 0 when `start` has nothing to install, else 1

@@ -39,7 +39,7 @@ pub trait Log: Send + Sync {
     fn origin(&self) -> Option<Origin>;
     /// Records that the log has not answered for.
     fn waiting(&self) -> i64;
-    /// False while no broker can be reached, or the last that it said of a record was nothing in time.
+    /// False while no broker can be reached, or records are not acknowledged in time.
     fn reachable(&self) -> bool;
     /// The end: waits, blocking, until there is an answer for every record; false if there was none in time.
     fn flush(&self, limit: Duration) -> bool;

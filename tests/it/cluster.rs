@@ -48,7 +48,7 @@ impl Feed {
     fn start(api: Api, tenants: Vec<Tenant>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (accepted, mut running) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
-        let sum = Arc::clone(&accepted);
+        let counter = Arc::clone(&accepted);
         running.spawn(async move {
             let mut pace = interval(PACE);
             while !*stopped.borrow() {
@@ -62,7 +62,7 @@ impl Feed {
                         status => anyhow::bail!("the edge answered {status}: {}", response.text().await?),
                     }
                 }
-                sum.fetch_add(batch.len(), Ordering::Relaxed);
+                counter.fetch_add(batch.len(), Ordering::Relaxed);
             }
             Ok(())
         });

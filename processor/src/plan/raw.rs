@@ -78,17 +78,20 @@ impl Raw {
     /// The records so far, their keys and what was measured; none are left.
     pub(crate) fn take(&mut self, keys: &mut Vec<RawKey>) -> RecordBatch {
         keys.clear();
-        std::mem::swap(keys, &mut self.keys);
-        let count = keys.len();
-        // About as many come next time, and the builders give their memory away.
-        let mut outcome = std::mem::replace(&mut self.outcome, Int8Builder::with_capacity(count));
-        let mut rows_affected =
-            std::mem::replace(&mut self.rows_affected, Int64Builder::with_capacity(count));
-        let mut duration_ms = std::mem::replace(&mut self.duration_ms, Float64Builder::with_capacity(count));
+        let count = self.len();
+        // About as many come next time, and builders give their memory away.
+        let next = Self {
+            keys: std::mem::take(keys),
+            outcome: Int8Builder::with_capacity(count),
+            rows_affected: Int64Builder::with_capacity(count),
+            duration_ms: Float64Builder::with_capacity(count),
+        };
+        let mut full = std::mem::replace(self, next);
+        *keys = full.keys;
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(outcome.finish()),
-            Arc::new(rows_affected.finish()),
-            Arc::new(duration_ms.finish()),
+            Arc::new(full.outcome.finish()),
+            Arc::new(full.rows_affected.finish()),
+            Arc::new(full.duration_ms.finish()),
         ];
         RecordBatch::try_new(Arc::clone(&MEASURED_SCHEMA), columns)
             .expect("the builders are those of the schema, of one length")
