@@ -4,6 +4,7 @@
 mod batches;
 mod closing;
 mod flush;
+mod hear_out;
 mod kafka_offset;
 mod offset;
 mod publisher;
@@ -15,6 +16,7 @@ mod wake;
 pub use batches::{Batches, Fetched};
 pub use closing::is_closing;
 pub use flush::flush;
+pub use hear_out::hear_out;
 pub use offset::NextOffset;
 pub use publisher::{Error as PublishError, Publisher};
 pub use seek::seek;

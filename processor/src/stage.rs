@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub mod combine;
 #[cfg(test)]
 mod embedded;
+mod ended;
 mod entries;
 mod frame;
 pub mod group;

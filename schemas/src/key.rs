@@ -10,6 +10,10 @@ pub fn record_key(workspace: WorkspaceId, service: ServiceId) -> String {
 /// The key of a record without a value that a stage writes to end a transaction which Kafka has left open. It says nothing.
 pub const CLOSING: &str = "millrace.closing";
 
+/// Header of the first record that a stage's transaction has in a partition: its number, a space, its transactional id. The
+/// metadata of the offsets that it commits end with the number.
+pub const TRANSACTION: &str = "millrace.transaction";
+
 /// The partition that Kafka's default partitioner gives `key` (librdkafka: `murmur2_random`).
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     let hash = i32::from_ne_bytes((murmur2(key) & 0x7fff_ffff).to_ne_bytes());

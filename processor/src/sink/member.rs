@@ -6,7 +6,7 @@
 //! is read again: where to go on is known to the store, and the archive keeps what it gave up.
 
 use crate::stage::group::{Group, LOOK_LIMIT, Place};
-use millrace_log::{LogSettings, NextOffset, seek, wake};
+use millrace_log::{LogSettings, NextOffset, hear_out, seek, wake};
 use rdkafka::{
     ClientConfig, ClientContext, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
@@ -245,6 +245,7 @@ impl Member {
         if let Err(error) = self.give_up() {
             tracing::warn!(topic = self.topic, %error, "could not give up the partitions");
         }
+        hear_out(&self.consumer);
     }
 }
 
@@ -320,7 +321,10 @@ impl ConsumerContext for Callbacks {
             let partitions = list.elements().iter().map(|element| element.partition()).collect();
             let happening = if assigned { Happening::Assigned(partitions) } else { Happening::Revoked };
             self.happened().push_back(happening);
-        } else if let Err(error) = consumer.unassign() {
+        } else if !consumer.closed()
+            // Whoever answers after that waits for ever.
+            && let Err(error) = consumer.unassign()
+        {
             tracing::warn!(%error, "could not give up the partitions");
         }
     }

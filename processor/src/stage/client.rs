@@ -12,13 +12,16 @@ pub(crate) use events::{Assignment, Events, tell};
 
 use super::{
     REQUEST_TIMEOUT, StageError,
+    ended::{Ended, Name, Outcome, Producer as Forerunner},
     group::{Place, Watch},
     left_open::{LeftOpen, Open},
     lock,
     positions::{self, Positions},
 };
 use events::Delivered;
-use millrace_log::{Batches, LogSettings, NextOffset, flush, partition_count, seek, set_default, wake};
+use millrace_log::{
+    Batches, LogSettings, NextOffset, flush, hear_out, partition_count, seek, set_default, wake,
+};
 use millrace_schemas::key::CLOSING;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -54,7 +57,7 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 /// After its producer a member waits for transactions to end before it joins.
 const NAMESAKE_JOINS: Duration = Duration::from_secs(3);
 
-/// What a stage reads in which group, and the topics that it writes.
+/// What a stage reads in which group, and the topics that it writes; the ledger's is the last.
 pub(crate) struct Stage {
     pub group: &'static str,
     pub reads: String,
@@ -76,9 +79,19 @@ pub(crate) struct Client {
     held: Mutex<BTreeSet<i32>>,
     watch: Mutex<Watch>,
     writes: [String; 3],
+    begun: Mutex<Begun>,
     left_open: Arc<LeftOpen>,
     /// What of [`LeftOpen::standing`] this producer can't have left, having closed it.
     closed: Mutex<Open>,
+}
+
+/// The transaction that was begun last.
+struct Begun {
+    name: Name,
+    /// Where the first record has its name.
+    named: Vec<(String, i32)>,
+    /// How that before it, or it, ended; `None` until this member has ended one.
+    last_ended: Option<Outcome>,
 }
 
 impl Client {
@@ -116,8 +129,10 @@ impl Client {
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
+        let name = Name::new(place.instance());
         let client = Self {
             producer,
+            begun: Mutex::new(Begun { name, named: Vec::new(), last_ended: None }),
             partitions: partition_count(&consumer, &topic)?,
             positions: Arc::new(Positions::connect(log, group, &topic)?),
             consumer,
@@ -131,7 +146,7 @@ impl Client {
             left_open: Arc::clone(left_open),
             closed: Mutex::default(),
         };
-        client.close(&client.left_open.wait(&client.writes))?;
+        client.close_any(&client.left_open.wait(&client.writes))?;
         client.consumer.subscribe(&[&client.topic]).map_err(StageError::kafka("subscribing"))?;
         Ok(client)
     }
@@ -142,7 +157,7 @@ impl Client {
         let closed = lock(&self.closed);
         open.retain(|partition, at| closed.get(partition) != Some(at));
         drop(closed);
-        self.close(&open)
+        self.close_any(&open)
     }
 
     /// What to do about the error that the worker ended with: where the committed offset could not be told for too long, the
@@ -157,7 +172,7 @@ impl Client {
             return Err(StageError::Kafka { what: "staying in the group", source });
         }
         if let Err(StageError::Unsettled { what: positions::COMMITTED, .. }) = ended {
-            self.close(&Open::from([((self.writes[0].clone(), 0), NextOffset::START)]))?;
+            self.close(&self.left_open.wait(&self.writes))?;
         }
         ended
     }
@@ -174,32 +189,62 @@ impl Client {
         }
     }
 
-    /// Commits a transaction that touches all of these, and the partition where the group's offsets are.
+    fn close_any(&self, open: &Open) -> Result<(), StageError> {
+        if open.is_empty() { Ok(()) } else { self.close(open) }
+    }
+
+    /// Ends what may be open of the last transaction in these places, and of the group's offsets, as the rest of it ended.
     fn close(&self, open: &Open) -> Result<(), StageError> {
-        if open.is_empty() {
-            return Ok(());
-        }
+        let known = lock(&self.begun).last_ended;
+        let Ended { records, offsets } =
+            known.map_or_else(|| self.read_last_ended(open), |outcome| Ok(Ended::both(outcome)))?;
         let places = open.iter().map(|((topic, partition), at)| format!("{topic}/{partition}@{at}"));
         let (places, producer) = (places.collect::<Vec<_>>().join(" "), self.place.instance());
-        tracing::warn!(producer, places, "closes transactions that may have been left open");
-        let what = "closing a transaction that was left open";
-        let mut offsets = TopicPartitionList::new();
-        let named = open.iter().try_for_each(|((topic, partition), at)| {
-            offsets.add_partition_offset(topic, *partition, at.to_kafka())
-        });
-        named
-            .and_then(|()| self.producer.begin_transaction())
-            .and_then(|()| {
-                let group = self.positions.group();
-                self.producer.send_offsets_to_transaction(&offsets, &group, REQUEST_TIMEOUT)
-            })
-            .map_err(StageError::kafka(what))?;
-        for (topic, partition) in open.keys() {
-            self.send(BaseRecord::to(topic).partition(*partition).key(CLOSING.as_bytes()))?;
+        tracing::warn!(
+            producer,
+            places,
+            ?records,
+            ?offsets,
+            "closes transactions that may have been left open"
+        );
+        if records == offsets {
+            self.touch(open, true, records)?;
+        } else {
+            self.touch(open, false, records)?;
+            self.touch(&Open::new(), true, offsets)?;
         }
-        self.commit().map_err(StageError::kafka(what))?;
+        lock(&self.begun).last_ended = Some(records);
         lock(&self.closed).extend(open.clone());
         Ok(())
+    }
+
+    /// A transaction with a record that says nothing in each of these places, and with an offset.
+    fn touch(&self, open: &Open, with_offset: bool, outcome: Outcome) -> Result<(), StageError> {
+        let kafka = || StageError::kafka("closing a transaction that was left open");
+        self.producer.begin_transaction().map_err(kafka())?;
+        if with_offset {
+            // Any touches the group's partition.
+            let mut any = TopicPartitionList::new();
+            any.add_partition_offset(&self.writes[0], 0, NextOffset::START.to_kafka()).map_err(kafka())?;
+            let group = self.positions.group();
+            let sent = self.producer.send_offsets_to_transaction(&any, &group, REQUEST_TIMEOUT);
+            sent.map_err(kafka())?;
+        }
+        for (topic, partition) in open.keys() {
+            self.enqueue(BaseRecord::to(topic).partition(*partition).key(CLOSING.as_bytes()))?;
+        }
+        flush(&self.producer, REQUEST_TIMEOUT).map_err(kafka())?;
+        match outcome {
+            Outcome::Committed => self.producer.commit_transaction(REQUEST_TIMEOUT),
+            Outcome::Aborted => self.producer.abort_transaction(REQUEST_TIMEOUT),
+        }
+        .map_err(kafka())
+    }
+
+    fn read_last_ended(&self, open: &Open) -> Result<Ended, StageError> {
+        let id = self.place.instance();
+        let forerunner = Forerunner { id, writes: &self.writes, positions: &self.positions };
+        self.left_open.last_ended(&forerunner, open)
     }
 
     /// What the group wants of this member: to be asked after each poll, and answered with [`Self::take_on`] or
@@ -311,14 +356,12 @@ impl Client {
     ) -> Result<(), StageError> {
         self.begin_with(offsets)?;
         write()?;
-        self.commit().map_err(StageError::kafka("committing a transaction"))?;
+        flush(&self.producer, REQUEST_TIMEOUT)
+            .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
+            .map_err(StageError::kafka("committing a transaction"))?;
+        lock(&self.begun).last_ended = Some(Outcome::Committed);
         lock(&self.committed).extend(positions(offsets));
         Ok(())
-    }
-
-    fn commit(&self) -> Result<(), KafkaError> {
-        flush(&self.producer, REQUEST_TIMEOUT)?;
-        self.producer.commit_transaction(REQUEST_TIMEOUT)
     }
 
     /// Begins a transaction that commits `offsets`. They come first: where the group refuses them nothing has been sent,
@@ -328,14 +371,15 @@ impl Client {
         self.producer.poll(Duration::ZERO);
         if self.producer.context().has_lost_a_broker() {
             // Before a part of what may be left open ends with this one, in whichever way.
-            self.close(&self.left_open.wait(&self.writes))?;
+            self.close_any(&self.left_open.wait(&self.writes))?;
         }
         loop {
             self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
-            match self.add_offsets(offsets) {
+            match self.add_offsets(&self.name_next(offsets)) {
                 Err(error) if is_outdated(&error) => {
                     let ended = self.producer.abort_transaction(REQUEST_TIMEOUT);
                     ended.map_err(StageError::kafka("giving up a transaction"))?;
+                    lock(&self.begun).last_ended = Some(Outcome::Aborted);
                     self.wait_for_news()?;
                     self.check_committed(offsets)?;
                     tracing::debug!(group = self.group, "a transaction is begun again in the new generation");
@@ -343,6 +387,19 @@ impl Client {
                 added => return added,
             }
         }
+    }
+
+    /// Gives the transaction that begins a name; returns the offsets with it.
+    fn name_next(&self, offsets: &TopicPartitionList) -> TopicPartitionList {
+        let mut begun = lock(&self.begun);
+        begun.name = Name::new(self.place.instance());
+        begun.named.clear();
+        let signed = offsets.clone();
+        for mut element in signed.elements() {
+            let metadata = begun.name.sign(element.metadata());
+            element.set_metadata(metadata);
+        }
+        signed
     }
 
     fn add_offsets(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {
@@ -425,8 +482,16 @@ impl Client {
         ends.collect()
     }
 
-    /// Waits while the producer's queue is full: it empties by itself.
+    /// Sends a record of the transaction that is begun.
     pub(crate) fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
+        if let Some(name) = lock(&self.begun).to_name(record.topic, record.partition) {
+            record.headers = Some(name.add_to(record.headers.take()));
+        }
+        self.enqueue(record)
+    }
+
+    /// Waits while the producer's queue is full: it empties by itself.
+    fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -440,11 +505,26 @@ impl Client {
     }
 }
 
+impl Begun {
+    /// The name that a record must have: the first in each partition, and each whose partition its key will choose.
+    fn to_name(&mut self, topic: &str, partition: Option<i32>) -> Option<&Name> {
+        if let Some(partition) = partition {
+            let is_here = |named: &(String, i32)| named.1 == partition && named.0 == topic;
+            if self.named.iter().rev().any(is_here) {
+                return None;
+            }
+            self.named.push((topic.to_owned(), partition));
+        }
+        Some(&self.name)
+    }
+}
+
 impl Drop for Client {
     /// The consumer's own drop waits until all is answered.
     fn drop(&mut self) {
         self.consumer.context().close();
         self.agree();
+        hear_out(&self.consumer);
     }
 }
 

@@ -50,8 +50,12 @@ impl Embedded {
 
     /// A producer with a transaction that is open.
     pub fn transaction(&self) -> BaseProducer {
+        self.transaction_of("t.other")
+    }
+
+    pub fn transaction_of(&self, id: &str) -> BaseProducer {
         let mut config = self.log.producer(PATIENCE);
-        let producer: BaseProducer = config.set("transactional.id", "t.other").create().expect("a producer");
+        let producer: BaseProducer = config.set("transactional.id", id).create().expect("a producer");
         producer.init_transactions(PATIENCE).expect("it may write");
         producer.begin_transaction().expect("a transaction");
         producer

@@ -7,10 +7,15 @@
 //!
 //! So each member *closes* what it may have left, when it starts, after it has lost a broker, and when a partition stands:
 //! with a transaction that holds a record without meaning for each such partition ([`millrace_schemas::key::CLOSING`]) and
-//! an offset of the group. It is committed, as Kafka had decided. That is wrong only where the broker was killed while it
-//! wrote the marks for a transaction that was given up: nothing that a client can ask tells which it was.
+//! an offset of the group. It ends as the member's last transaction did, which one that has just started reads in the log
+//! ([`super::ended`]).
 
-use super::{StageError, lock, past::Past};
+use super::{
+    StageError,
+    ended::{Ended, Producer},
+    lock,
+    past::Past,
+};
 use millrace_log::{LogSettings, NextOffset};
 use std::{
     collections::BTreeMap,
@@ -75,18 +80,27 @@ impl LeftOpen {
     }
 
     fn look(&self, topics: &[String]) -> Result<Open, StageError> {
+        self.with_past(|past| {
+            let mut open = Open::new();
+            for topic in topics {
+                let of_topic = past.open(topic)?.into_iter();
+                open.extend(of_topic.map(|(partition, at)| ((topic.clone(), partition), at)));
+            }
+            Ok(open)
+        })
+    }
+
+    fn with_past<T>(&self, ask: impl FnOnce(&mut Past) -> Result<T, StageError>) -> Result<T, StageError> {
         let mut past = lock(&self.past);
-        let past = match &mut *past {
-            Some(past) => past,
-            none => none.insert(Past::connect(&self.log)?),
-        };
-        let mut open = Open::new();
-        for topic in topics {
-            open.extend(
-                past.open(topic)?.into_iter().map(|(partition, at)| ((topic.clone(), partition), at)),
-            );
+        match &mut *past {
+            Some(past) => ask(past),
+            none => ask(none.insert(Past::connect(&self.log)?)),
         }
-        Ok(open)
+    }
+
+    /// How the last transaction ended of those who were this producer before.
+    pub(super) fn last_ended(&self, producer: &Producer<'_>, open: &Open) -> Result<Ended, StageError> {
+        self.with_past(|past| producer.last_ended(past, open))
     }
 
     /// What is open in these topics now and does not end soon; nothing if it can't be seen: [`Self::standing`] tells later.

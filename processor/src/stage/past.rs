@@ -1,6 +1,12 @@
 //! Reads again what the log has had so far: stretches of partitions, to rebuild what was in memory, and where they end.
 
-use super::{REQUEST_TIMEOUT, StageError, client::tell, combine::is_passing, positions::SOON};
+use super::{
+    REQUEST_TIMEOUT, StageError,
+    client::tell,
+    combine::is_passing,
+    ended::{Outcome, Trace},
+    positions::SOON,
+};
 use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
@@ -12,6 +18,7 @@ use rdkafka::{
 use std::{
     cell::OnceCell,
     collections::BTreeMap,
+    ops::ControlFlow,
     thread,
     time::{Duration, Instant},
 };
@@ -99,8 +106,31 @@ impl Past {
 
     /// The first offset of that time or later, of each partition that has any.
     pub(crate) fn since(&self, topic: &str, time_ms: i64) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        let found = offsets(&self.committed, topic, None, Offset::Offset(time_ms.max(0)))?;
-        Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
+        first_since(&self.committed, topic, time_ms)
+    }
+
+    /// [`Self::since`], where what transactions hold that are open or were given up counts too.
+    pub(super) fn any_since(
+        &self,
+        topic: &str,
+        time_ms: i64,
+    ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+        first_since(self.everything()?, topic, time_ms)
+    }
+
+    /// What can be seen of the transaction whose first record in the partition is at this place.
+    pub(super) fn trace(&mut self, topic: &str, partition: i32, at: NextOffset) -> Result<Trace, StageError> {
+        // Where the first one begins that is open, if any is.
+        let end = one(all(offsets(&self.committed, topic, Some(partition), Offset::End)?)?)?;
+        if at > end {
+            return Ok(Trace::Hidden);
+        }
+        if at == end || at < self.low(topic, partition)? {
+            return Ok(Trace::None);
+        }
+        let range = Range { topic, partition, from: at, to: NextOffset::after(at.get()) };
+        let read = self.scan(range, &CancellationToken::new(), |_| Ok::<_, StageError>(()))?;
+        Ok(Trace::Ended(if read > 0 { Outcome::Committed } else { Outcome::Aborted }))
     }
 
     /// Where the partitions end, once all that they have now is committed or aborted. A transaction counts as committed
@@ -170,31 +200,27 @@ impl Past {
         shutdown: &CancellationToken,
         mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let Range { topic, partition, from, to } = range;
-        let mut read = 0_u64;
-        if from >= to {
-            return Ok(read);
-        }
-        let reading = self.assign(topic, [(partition, from)])?;
-        loop {
-            match reading.poll(shutdown)? {
-                Some(Ok(message)) if message.offset() < to.get() => {
-                    take(&message)?;
-                    read += 1;
-                    if NextOffset::after(message.offset()) >= to {
-                        break;
-                    }
-                }
-                Some(Ok(_)) => break,
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    reading.require_end(range)?;
-                    break;
-                }
-                Some(Err(source)) => return Err(trouble(source).into()),
-                None => return Err(trouble(KafkaError::NoMessageReceived).into()),
-            }
-        }
+        let mut read = 0;
+        walk(&self.committed, range, shutdown, |message| {
+            read += 1;
+            take(message).map(ControlFlow::Continue)
+        })?;
         Ok(read)
+    }
+
+    /// Calls `take` for the records of a partition from there to where it ends now, those of transactions that are open or
+    /// were given up too, until it breaks off.
+    pub(super) fn walk_all(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        from: NextOffset,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StageError> {
+        let everything = self.everything()?;
+        let to = one(all(offsets(everything, topic, Some(partition), Offset::End)?)?)?;
+        let range = Range { topic, partition, from, to };
+        walk(everything, range, &CancellationToken::new(), |message| Ok(take(message)))
     }
 
     /// Reads these partitions, each from its offset on, until it is dropped.
@@ -203,14 +229,47 @@ impl Past {
         topic: &str,
         from: impl IntoIterator<Item = (i32, NextOffset)>,
     ) -> Result<Reading<'_>, StageError> {
-        let mut list = TopicPartitionList::new();
-        let added = from
-            .into_iter()
-            .try_for_each(|(partition, from)| list.add_partition_offset(topic, partition, from.to_kafka()));
-        added
-            .and_then(|()| self.committed.assign(&list))
-            .map_err(StageError::kafka("assigning partitions"))?;
-        Ok(Reading(&self.committed))
+        assign(&self.committed, topic, from)
+    }
+}
+
+fn assign<'a>(
+    consumer: &'a BaseConsumer<Quiet>,
+    topic: &str,
+    from: impl IntoIterator<Item = (i32, NextOffset)>,
+) -> Result<Reading<'a>, StageError> {
+    let mut list = TopicPartitionList::new();
+    let added = from
+        .into_iter()
+        .try_for_each(|(partition, from)| list.add_partition_offset(topic, partition, from.to_kafka()));
+    added.and_then(|()| consumer.assign(&list)).map_err(StageError::kafka("assigning partitions"))?;
+    Ok(Reading(consumer))
+}
+
+/// Calls `take` for the records of the range that the consumer is given, in order, until it breaks off.
+fn walk<E: From<StageError>>(
+    consumer: &BaseConsumer<Quiet>,
+    range: Range<'_>,
+    shutdown: &CancellationToken,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
+    let Range { topic, partition, from, to } = range;
+    if from >= to {
+        return Ok(());
+    }
+    let reading = assign(consumer, topic, [(partition, from)])?;
+    loop {
+        match reading.poll(shutdown)? {
+            Some(Ok(message)) if message.offset() < to.get() => {
+                if take(&message)?.is_break() || NextOffset::after(message.offset()) >= to {
+                    return Ok(());
+                }
+            }
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(reading.require_end(range)?),
+            Some(Err(source)) => return Err(trouble(source).into()),
+            None => return Err(trouble(KafkaError::NoMessageReceived).into()),
+        }
     }
 }
 
@@ -285,6 +344,16 @@ fn offsets(
             answered => return answered,
         }
     }
+}
+
+/// The first offset of that time or later, of each partition that has any.
+fn first_since(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    time_ms: i64,
+) -> Result<BTreeMap<i32, NextOffset>, StageError> {
+    let found = offsets(consumer, topic, None, Offset::Offset(time_ms.max(0)))?;
+    Ok(found.into_iter().filter_map(|(partition, offset)| Some((partition, offset?))).collect())
 }
 
 /// What to ask for.

@@ -1,14 +1,15 @@
 //! Where a group is, asked beside its members: the brokers do not answer while a transaction with it is open, which that of
 //! a dead member may be for some seconds.
 
-use super::{REQUEST_TIMEOUT, StageError, client::ask_committed, past::Quiet};
-use millrace_log::{LogSettings, NextOffset};
+use super::{REQUEST_TIMEOUT, StageError, client::ask_committed, ended::signed, past::Quiet};
+use millrace_log::{LogSettings, NextOffset, partition_count};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
 };
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Transactions of members that live end sooner.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
@@ -20,6 +21,8 @@ pub(crate) const COMMITTED: &str = "the committed offset";
 /// The offsets of one group and topic.
 pub(crate) struct Positions {
     consumer: BaseConsumer<Quiet>,
+    log: LogSettings,
+    group: String,
     topic: String,
 }
 
@@ -28,11 +31,11 @@ impl Positions {
     pub(crate) fn connect(log: &LogSettings, group: &str, topic: &str) -> Result<Self, StageError> {
         let consumer = log.consumer(group).create_with_context(Quiet);
         let consumer = consumer.map_err(StageError::kafka("making a consumer"))?;
-        Ok(Self { consumer, topic: topic.to_owned() })
+        Ok(Self { consumer, log: log.clone(), group: group.to_owned(), topic: topic.to_owned() })
     }
 
-    /// The committed offset of a partition with its metadata; from the start where there is none. Only its owner may rely
-    /// on it.
+    /// The committed offset of a partition with the metadata that its stage gave it; from the start where there is none.
+    /// Only its owner may rely on it.
     pub(crate) fn committed(&self, partition: i32) -> Result<(NextOffset, String), StageError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
@@ -40,9 +43,23 @@ impl Positions {
             .map_err(|error| if is_unsettled(&error) { self.unsettled(partition) } else { error })?;
         let element = committed.find_partition(&self.topic, partition);
         Ok(match element.as_ref().map(|element| (element.offset(), element.metadata())) {
-            Some((Offset::Offset(next), metadata)) => (NextOffset::exclusive(next), metadata.to_owned()),
+            Some((Offset::Offset(next), metadata)) => {
+                (NextOffset::exclusive(next), signed(metadata).0.to_owned())
+            }
             _ => (NextOffset::START, String::new()),
         })
+    }
+
+    /// Whether this transaction is the last that committed the offset of some partition, whatever may be open.
+    pub(super) fn has(&self, transaction: Uuid) -> Result<bool, StageError> {
+        let mut config = self.log.consumer(&self.group);
+        // Who reads only what is committed is told nothing while a transaction is open.
+        let consumer = config.set("isolation.level", "read_uncommitted").create_with_context(Quiet);
+        let consumer: BaseConsumer<Quiet> = consumer.map_err(StageError::kafka("making a consumer"))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.topic, 0, partition_count(&consumer, &self.topic)? - 1);
+        let committed = ask_committed(&consumer, list, REQUEST_TIMEOUT)?;
+        Ok(committed.elements().iter().any(|element| signed(element.metadata()).1 == Some(transaction)))
     }
 
     /// The group, as one sees it who is no member of it.

@@ -73,6 +73,10 @@ impl ConsumerContext for Events {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Relaxed) {
+            // Whoever answers then waits for ever.
+            if consumer.closed() {
+                return;
+            }
             answer_at_once(if assigned {
                 consumer.incremental_assign(list)
             } else {

@@ -1,12 +1,17 @@
 //! Members of a group on an embedded log, at the moments at which rebalances go wrong.
 
 use super::*;
-use crate::stage::embedded::{Embedded, PARTITIONS, PATIENCE, send, until};
+use crate::stage::{
+    embedded::{Embedded, PARTITIONS, PATIENCE, send, until},
+    past::Past,
+};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use std::{
     collections::BTreeSet,
     iter,
     ops::{ControlFlow, Deref},
+    sync::mpsc,
+    thread,
 };
 
 const LETTERS: usize = 20_000;
@@ -281,19 +286,82 @@ fn who_allows_larger_messages_than_are_fetched_at_once_has_a_client() {
 
 /// Here somebody else's stays open: only a Kafka that comes back from a crash leaves one's own.
 #[test]
-fn who_starts_touches_each_partition_that_is_left_open() {
+fn who_starts_ends_what_is_left_open_as_the_rest_has_ended() {
+    for (commits, expected) in [(true, (1, Offset::Offset(0))), (false, (0, Offset::Invalid))] {
+        let site = Site::start();
+        let topics = site.log.topics();
+        let place = Place { process: site.log.name("first"), worker: None };
+        let headers = Name::new(place.instance()).add_to(None);
+        let (other, ended) = (site.transaction(), site.transaction_of("t.ended"));
+        let record = |topic| BaseRecord::<[u8], [u8]>::to(topic).payload(b"a record");
+        send(&other, record(&topics.dead_letters).partition(2).headers(headers.clone()));
+        // What no stage writes.
+        send(&other, record(&topics.metrics).partition(1));
+        send(&ended, record(&topics.partials).partition(0).headers(headers));
+        let end = if commits { BaseProducer::commit_transaction } else { BaseProducer::abort_transaction };
+        end(&ended, PATIENCE).expect("ended");
+        let member = site.member("first");
+        other.abort_transaction(PATIENCE).expect("aborted");
+        let records = site.committed(&topics.dead_letters);
+        let mut named = TopicPartitionList::new();
+        named.add_partition(&topics.partials, 0);
+        let told = ask_committed(&member.client.consumer, named, PATIENCE).expect("an offset");
+        let offset = told.elements().first().map(TopicPartitionListElem::offset).expect("one");
+        assert_eq!((records, offset), expected, "the letters' partition and the group's were touched");
+        assert_eq!(site.committed(&topics.metrics), 0);
+    }
+}
+
+#[test]
+fn a_member_ends_that_has_not_heard_what_it_was_given() {
+    let site = Site::start();
+    let member = site.member("first");
+    until("the group is shared out", || member.client.is_shared_out(1, PATIENCE));
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        drop(member);
+        ended.send(()).expect("it is waited for");
+    });
+    end.recv_timeout(PATIENCE).expect("it has ended");
+}
+
+#[test]
+fn a_transaction_names_its_first_record_in_each_partition_and_its_offsets() {
     let site = Site::start();
     let topics = site.log.topics();
-    let other = site.transaction();
-    send(&other, BaseRecord::to(&topics.dead_letters).partition(2).payload(b"a letter"));
-    send(&other, BaseRecord::to(&topics.metrics).partition(1).payload(b"what no stage writes"));
-    let member = site.member("first");
-    other.abort_transaction(PATIENCE).expect("aborted");
-    until("what closes it can be read", || site.committed(&topics.dead_letters) == 1);
-    assert_eq!(site.committed(&topics.metrics), 0);
-    let mut named = TopicPartitionList::new();
-    named.add_partition(&topics.dead_letters, 2);
-    let told = ask_committed(&member.client.consumer, named, PATIENCE).expect("an offset");
-    let offsets: Vec<_> = told.elements().iter().map(TopicPartitionListElem::offset).collect();
-    assert_eq!(offsets, [Offset::Offset(0)], "the group's partition was touched, too");
+    let mut first = site.member("first");
+    until("it has everything", || {
+        first.step();
+        first.count() == PARTITIONS
+    });
+    let mut offsets = TopicPartitionList::new();
+    let mut offset = offsets.add_partition(&topics.metrics, 1);
+    offset.set_offset(Offset::Offset(5)).expect("an offset");
+    offset.set_metadata("a checkpoint");
+    for _ in 0..2 {
+        let places =
+            [(&topics.partials, 1), (&topics.ledger, 1), (&topics.partials, 1), (&topics.partials, 2)];
+        let records = places.map(|(topic, partition)| {
+            BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(b"a record")
+        });
+        first.client.transact(records, &offsets).expect("committed");
+    }
+    let named = |topic: &str, partition| {
+        let mut named = Vec::new();
+        let mut past = Past::connect(&site.log).expect("connected");
+        let all = past.walk_all(topic, partition, NextOffset::START, |record| {
+            named.push(Name::of(record).is_some());
+            ControlFlow::Continue(())
+        });
+        all.expect("read");
+        named
+    };
+    assert_eq!(named(&topics.partials, 1), [true, false, true, false]);
+    assert_eq!(named(&topics.partials, 2), [true, true]);
+    assert_eq!(named(&topics.ledger, 1), [true, true]);
+    let told = first.client.positions.committed(1).expect("told");
+    assert_eq!(told, (NextOffset::exclusive(5), "a checkpoint".to_owned()));
+    let last = lock(&first.client.begun).name.clone();
+    assert!(first.client.positions.has(last.number()).expect("told"));
+    assert!(!first.client.positions.has(uuid::Uuid::now_v7()).expect("told"));
 }
