@@ -13,5 +13,10 @@ const LIMIT: Duration = Duration::from_millis(500);
 /// answered, it waits for ever.
 pub fn hear_out<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     let deadline = Instant::now() + LIMIT;
-    while consumer.poll(STEP).is_some() && Instant::now() < deadline {}
+    let mut is_quiet = false;
+    while !is_quiet && Instant::now() < deadline {
+        let began = Instant::now();
+        // After a change of the partitions it comes back empty, and sooner.
+        is_quiet = consumer.poll(STEP).is_none() && began.elapsed() >= STEP;
+    }
 }

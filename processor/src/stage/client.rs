@@ -12,11 +12,11 @@ pub(crate) use events::{Assignment, Events, tell};
 
 use super::{
     REQUEST_TIMEOUT, StageError,
-    ended::{Ended, Name, Outcome, Producer as Forerunner},
+    ended::{Ended, Forerunners, Name, Outcome},
     group::{Place, Watch},
     left_open::{LeftOpen, Open},
     lock,
-    positions::{self, Positions},
+    positions::Positions,
 };
 use events::Delivered;
 use millrace_log::{
@@ -34,6 +34,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Who is not heard of for so long loses its partitions to others.
 const SESSION_TIMEOUT_MS: &str = "10000";
@@ -90,8 +91,8 @@ struct Begun {
     name: Name,
     /// Where the first record has its name.
     named: Vec<(String, i32)>,
-    /// How that before it, or it, ended; `None` until this member has ended one.
-    last_ended: Option<Outcome>,
+    /// So whatever of an own one is open must be committed.
+    has_committed: bool,
 }
 
 impl Client {
@@ -102,6 +103,7 @@ impl Client {
         Stage { group, reads: topic, writes }: Stage,
         place: Place,
         left_open: &Arc<LeftOpen>,
+        shutdown: &CancellationToken,
     ) -> Result<Self, StageError> {
         let mut config = log.consumer(group);
         FETCH_AHEAD.iter().for_each(|(name, value)| set_default(&mut config, name, value));
@@ -129,10 +131,10 @@ impl Client {
             .create_with_context(Delivered::default())
             .map_err(StageError::kafka("making a producer"))?;
         producer.init_transactions(REQUEST_TIMEOUT).map_err(StageError::kafka("starting transactions"))?;
-        let name = Name::new(place.instance());
+        let name = Name::new(0, place.instance());
         let client = Self {
             producer,
-            begun: Mutex::new(Begun { name, named: Vec::new(), last_ended: None }),
+            begun: Mutex::new(Begun { name, named: Vec::new(), has_committed: false }),
             partitions: partition_count(&consumer, &topic)?,
             positions: Arc::new(Positions::connect(log, group, &topic)?),
             consumer,
@@ -146,23 +148,36 @@ impl Client {
             left_open: Arc::clone(left_open),
             closed: Mutex::default(),
         };
-        client.close_any(&client.left_open.wait(&client.writes))?;
+        let forerunners = Forerunners {
+            id: client.place.instance(),
+            log,
+            writes: &client.writes,
+            positions: &client.positions,
+            shutdown,
+        };
+        let ended = forerunners.ended()?;
+        if ended.records.is_some() || ended.offsets.is_some() {
+            let producer = client.place.instance();
+            tracing::warn!(producer, ?ended, "a transaction was left open: it ends as the rest of it has");
+        }
+        client.close(ended)?;
         client.consumer.subscribe(&[&client.topic]).map_err(StageError::kafka("subscribing"))?;
         Ok(client)
     }
 
     /// Ends what Kafka may have left open of this producer's transactions since it began.
     pub(crate) fn close_left_open(&self) -> Result<(), StageError> {
-        let mut open = self.left_open.standing(&self.writes);
-        let closed = lock(&self.closed);
-        open.retain(|partition, at| closed.get(partition) != Some(at));
-        drop(closed);
-        self.close_any(&open)
+        let open = self.left_open.standing(&self.writes);
+        let is_closed = |(partition, at)| lock(&self.closed).get(partition) == Some(at);
+        if !open.iter().all(is_closed) {
+            self.close_own()?;
+            lock(&self.closed).extend(open);
+        }
+        Ok(())
     }
 
-    /// What to do about the error that the worker ended with: where the committed offset could not be told for too long, the
-    /// marks of all else may be there. And where the producer was put out, it may have been by a namesake, which joins the
-    /// group next: then that is the error.
+    /// What to do about the error that the worker ended with: where the producer was put out, it may have been by a namesake,
+    /// which joins the group next. Then that is the error.
     pub(crate) fn end(&self, ended: Result<(), StageError>) -> Result<(), StageError> {
         if let Err(StageError::Kafka { source: KafkaError::Transaction(error), .. }) = &ended
             && error.code() == RDKafkaErrorCode::Fenced
@@ -170,9 +185,6 @@ impl Client {
         {
             let source = KafkaError::MessageConsumptionFatal(code);
             return Err(StageError::Kafka { what: "staying in the group", source });
-        }
-        if let Err(StageError::Unsettled { what: positions::COMMITTED, .. }) = ended {
-            self.close(&self.left_open.wait(&self.writes))?;
         }
         ended
     }
@@ -189,49 +201,44 @@ impl Client {
         }
     }
 
-    fn close_any(&self, open: &Open) -> Result<(), StageError> {
-        if open.is_empty() { Ok(()) } else { self.close(open) }
-    }
-
-    /// Ends what may be open of the last transaction in these places, and of the group's offsets, as the rest of it ended.
-    fn close(&self, open: &Open) -> Result<(), StageError> {
-        let known = lock(&self.begun).last_ended;
-        let Ended { records, offsets } =
-            known.map_or_else(|| self.read_last_ended(open), |outcome| Ok(Ended::both(outcome)))?;
-        let places = open.iter().map(|((topic, partition), at)| format!("{topic}/{partition}@{at}"));
-        let (places, producer) = (places.collect::<Vec<_>>().join(" "), self.place.instance());
-        tracing::warn!(
-            producer,
-            places,
-            ?records,
-            ?offsets,
-            "closes transactions that may have been left open"
-        );
-        if records == offsets {
-            self.touch(open, true, records)?;
-        } else {
-            self.touch(open, false, records)?;
-            self.touch(&Open::new(), true, offsets)?;
+    /// The same of the last transaction of this member, if it has committed one.
+    fn close_own(&self) -> Result<(), StageError> {
+        let own = lock(&self.begun).has_committed.then_some(Outcome::Committed);
+        if own.is_some() {
+            tracing::info!(producer = self.place.instance(), "ends what may be open of its last transaction");
         }
-        lock(&self.begun).last_ended = Some(records);
-        lock(&self.closed).extend(open.clone());
-        Ok(())
+        self.close(Ended { records: own, offsets: own })
     }
 
-    /// A transaction with a record that says nothing in each of these places, and with an offset.
-    fn touch(&self, open: &Open, with_offset: bool, outcome: Outcome) -> Result<(), StageError> {
+    /// Ends what is open of the last transaction as the rest of it has ended.
+    fn close(&self, ended: Ended) -> Result<(), StageError> {
+        match ended {
+            Ended { records: Some(records), offsets: Some(offsets) } if records == offsets => {
+                self.touch(true, true, records)
+            }
+            Ended { records, offsets } => {
+                records.map_or(Ok(()), |outcome| self.touch(true, false, outcome))?;
+                offsets.map_or(Ok(()), |outcome| self.touch(false, true, outcome))
+            }
+        }
+    }
+
+    /// A transaction with a record that says nothing in each partition that this producer writes, and with an offset.
+    fn touch(&self, records: bool, offset: bool, outcome: Outcome) -> Result<(), StageError> {
         let kafka = || StageError::kafka("closing a transaction that was left open");
         self.producer.begin_transaction().map_err(kafka())?;
-        if with_offset {
-            // Any touches the group's partition.
+        if offset {
+            // Any touches the partition where the group's are.
             let mut any = TopicPartitionList::new();
             any.add_partition_offset(&self.writes[0], 0, NextOffset::START.to_kafka()).map_err(kafka())?;
             let group = self.positions.group();
             let sent = self.producer.send_offsets_to_transaction(&any, &group, REQUEST_TIMEOUT);
             sent.map_err(kafka())?;
         }
-        for (topic, partition) in open.keys() {
-            self.enqueue(BaseRecord::to(topic).partition(*partition).key(CLOSING.as_bytes()))?;
+        for topic in self.writes.iter().filter(|_| records) {
+            for partition in 0..partition_count(&self.consumer, topic)? {
+                self.enqueue(BaseRecord::to(topic).partition(partition).key(CLOSING.as_bytes()))?;
+            }
         }
         flush(&self.producer, REQUEST_TIMEOUT).map_err(kafka())?;
         match outcome {
@@ -239,12 +246,6 @@ impl Client {
             Outcome::Aborted => self.producer.abort_transaction(REQUEST_TIMEOUT),
         }
         .map_err(kafka())
-    }
-
-    fn read_last_ended(&self, open: &Open) -> Result<Ended, StageError> {
-        let id = self.place.instance();
-        let forerunner = Forerunner { id, writes: &self.writes, positions: &self.positions };
-        self.left_open.last_ended(&forerunner, open)
     }
 
     /// What the group wants of this member: to be asked after each poll, and answered with [`Self::take_on`] or
@@ -359,7 +360,7 @@ impl Client {
         flush(&self.producer, REQUEST_TIMEOUT)
             .and_then(|()| self.producer.commit_transaction(REQUEST_TIMEOUT))
             .map_err(StageError::kafka("committing a transaction"))?;
-        lock(&self.begun).last_ended = Some(Outcome::Committed);
+        lock(&self.begun).has_committed = true;
         lock(&self.committed).extend(positions(offsets));
         Ok(())
     }
@@ -371,7 +372,7 @@ impl Client {
         self.producer.poll(Duration::ZERO);
         if self.producer.context().has_lost_a_broker() {
             // Before a part of what may be left open ends with this one, in whichever way.
-            self.close_any(&self.left_open.wait(&self.writes))?;
+            self.close_own()?;
         }
         loop {
             self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
@@ -379,7 +380,6 @@ impl Client {
                 Err(error) if is_outdated(&error) => {
                     let ended = self.producer.abort_transaction(REQUEST_TIMEOUT);
                     ended.map_err(StageError::kafka("giving up a transaction"))?;
-                    lock(&self.begun).last_ended = Some(Outcome::Aborted);
                     self.wait_for_news()?;
                     self.check_committed(offsets)?;
                     tracing::debug!(group = self.group, "a transaction is begun again in the new generation");
@@ -392,7 +392,8 @@ impl Client {
     /// Gives the transaction that begins a name; returns the offsets with it.
     fn name_next(&self, offsets: &TopicPartitionList) -> TopicPartitionList {
         let mut begun = lock(&self.begun);
-        begun.name = Name::new(self.place.instance());
+        let first = offsets.elements().first().map_or(0, |element| element.partition());
+        begun.name = Name::new(first, self.place.instance());
         begun.named.clear();
         let signed = offsets.clone();
         for mut element in signed.elements() {
@@ -484,7 +485,8 @@ impl Client {
 
     /// Sends a record of the transaction that is begun.
     pub(crate) fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), StageError> {
-        if let Some(name) = lock(&self.begun).to_name(record.topic, record.partition) {
+        let is_told = record.topic == self.writes[2];
+        if let Some(name) = lock(&self.begun).name_for(record.topic, record.partition.filter(|_| !is_told)) {
             record.headers = Some(name.add_to(record.headers.take()));
         }
         self.enqueue(record)
@@ -506,8 +508,8 @@ impl Client {
 }
 
 impl Begun {
-    /// The name that a record must have: the first in each partition, and each whose partition its key will choose.
-    fn to_name(&mut self, topic: &str, partition: Option<i32>) -> Option<&Name> {
+    /// The name that a record must have: the first in each partition, and each that is sent to none in particular.
+    fn name_for(&mut self, topic: &str, partition: Option<i32>) -> Option<&Name> {
         if let Some(partition) = partition {
             let is_here = |named: &(String, i32)| named.1 == partition && named.0 == topic;
             if self.named.iter().rev().any(is_here) {

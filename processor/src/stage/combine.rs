@@ -84,7 +84,13 @@ pub struct CombineSettings {
 pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtime) -> Result<(), StageError> {
     let topics = components.log.topics();
     let stage = stage(&topics);
-    let client = Client::connect(&components.log, stage, settings.place.clone(), &components.left_open)?;
+    let client = Client::connect(
+        &components.log,
+        stage,
+        settings.place.clone(),
+        &components.left_open,
+        &components.shutdown,
+    )?;
     let mut worker = Worker {
         raw_partitions: client.partitions,
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),

@@ -1,85 +1,76 @@
-//! How a producer's last transaction ended, by what the log has of it.
+//! How the last transaction ended of those who had a producer's id before, by what the log has of it.
 //!
-//! Where Kafka has left a part of one open ([`super::left_open`]), that must end as the rest has, and no client of librdkafka
-//! can ask how that was. So each transaction has a name: the first record that it writes to a partition carries it, and so do
-//! the offsets that it commits. Who reads only what is committed finds it or does not, which tells how it ended. Where nothing
-//! tells, nobody has seen any of it, and it is given up: what was killed may not have written all of it.
+//! Kafka may have left parts of it open ([`super::left_open`]). They must end as the rest has, and no client of librdkafka can
+//! ask how that was. So each transaction has a name: the first record that it writes to a partition carries it, each of its
+//! entries in the ledger, and, as a number, the offsets that it commits. Who reads only what is committed finds a record or
+//! does not: that tells. Where nothing tells, nobody has read any of it, and it is given up, to be done again.
+//!
+//! Offsets that are not told as yet are judged by the ledger: there is an entry that begins where the partition is committed
+//! if the transaction that would move it had one. Without one it was given up before that, or would not have moved it.
 
-use super::{StageError, left_open::Open, past::Past, positions::Positions};
-use chrono::Utc;
-use millrace_log::NextOffset;
-use millrace_schemas::key::TRANSACTION;
+use super::{
+    StageError,
+    left_open::Open,
+    past::{Past, Patience},
+    positions::{Committed, ONE_ANSWER, Positions, SOON},
+};
+use chrono::{TimeDelta, Utc};
+use millrace_log::{LogSettings, NextOffset};
+use millrace_schemas::{key::TRANSACTION, ledger::Entry};
 use rdkafka::{
     Message,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
 };
-use std::{
-    ops::ControlFlow,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// No transaction takes so long, and no two clocks of a cluster differ so much.
-const SPAN_MS: i64 = 60_000;
-/// How far back the last one is looked for, step by step; whoever was away for longer has lost its name, too.
-const BACK: [Duration; 4] = [
-    Duration::from_secs(60),
-    Duration::from_secs(600),
-    Duration::from_secs(3_600),
-    Duration::from_secs(7 * 24 * 3_600),
-];
-/// For so long it is waited until others have closed what hides the end of this one, and looked so often.
-const HIDDEN_MAX: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Longer than any transaction; and the clocks of two brokers may differ.
+const SPAN: TimeDelta = TimeDelta::minutes(10);
+/// How far back the ledger is read for a partition that an older build has committed.
+const UNSIGNED: TimeDelta = TimeDelta::days(1);
 /// Base64 has none.
 const BEFORE_NUMBER: char = '|';
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(super) enum Outcome {
     Committed,
     Aborted,
 }
 
-/// What one partition tells of a transaction.
+/// What one place in the log tells of the transaction that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trace {
     Ended(Outcome),
+    Open,
     /// It lies behind another one that is open.
     Hidden,
-    /// It is open there, or retention has removed it, or it was never there.
-    None,
 }
 
-/// How what may be open must end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How what is open must end; `None` where nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ended {
-    pub records: Outcome,
-    pub offsets: Outcome,
+    pub records: Option<Outcome>,
+    pub offsets: Option<Outcome>,
 }
 
-impl Ended {
-    pub(super) fn both(outcome: Outcome) -> Self {
-        Self { records: outcome, offsets: outcome }
-    }
-}
-
-/// What a transaction is called; of one producer's the later one is the larger.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a transaction is called: its number, a partition whose offset it commits, its producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     number: Uuid,
+    partition: i32,
     producer: String,
 }
 
 impl Name {
     /// Of the next one.
-    pub(super) fn new(producer: String) -> Self {
-        Self { number: Uuid::now_v7(), producer }
+    pub(super) fn new(partition: i32, producer: String) -> Self {
+        Self { number: Uuid::now_v7(), partition, producer }
     }
 
-    /// For the first record in a partition.
+    /// For a record.
     pub(super) fn add_to(&self, headers: Option<OwnedHeaders>) -> OwnedHeaders {
-        let value = format!("{} {}", self.number, self.producer);
+        let value = format!("{} {} {}", self.number, self.partition, self.producer);
         headers.unwrap_or_default().insert(Header { key: TRANSACTION, value: Some(&value) })
     }
 
@@ -88,16 +79,17 @@ impl Name {
         format!("{metadata}{BEFORE_NUMBER}{}", self.number)
     }
 
-    pub(super) fn number(&self) -> Uuid {
-        self.number
-    }
-
-    /// What a record carries.
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
         let headers = message.headers()?;
         let value = headers.iter().find(|header| header.key == TRANSACTION)?.value?;
-        let (number, producer) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-        Some(Self { number: number.parse().ok()?, producer: producer.to_owned() })
+        let mut parts = std::str::from_utf8(value).ok()?.splitn(3, ' ');
+        let (number, partition) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Self { number, partition, producer: parts.next()?.to_owned() })
+    }
+
+    /// Whether its offsets are committed: of one partition the later transaction has the larger number.
+    fn is_in(&self, committed: &BTreeMap<i32, Committed>) -> bool {
+        committed.get(&self.partition).is_some_and(|committed| committed.number >= Some(self.number))
     }
 }
 
@@ -107,104 +99,145 @@ pub(super) fn signed(metadata: &str) -> (&str, Option<Uuid>) {
     parts.map_or((metadata, None), |(payload, number)| (payload, number.parse().ok()))
 }
 
-/// A producer that begins, and what it writes: the ledger's topic comes last.
-pub(super) struct Producer<'a> {
+/// Those who had the producer's id before, and what they wrote: the ledger's topic comes last.
+pub(super) struct Forerunners<'a> {
     pub id: String,
+    pub log: &'a LogSettings,
     pub writes: &'a [String; 3],
     pub positions: &'a Positions,
+    pub shutdown: &'a CancellationToken,
 }
 
-/// A transaction, and when the log had a record of it.
-type Found = (Name, i64);
+/// A transaction, and when the log had its first record there.
+struct Found {
+    name: Name,
+    time_ms: i64,
+}
 
-impl Producer<'_> {
-    /// How the last transaction ended of those who had this id before. `open`: where some of it may be open.
-    pub(super) fn last_ended(&self, past: &mut Past, open: &Open) -> Result<Ended, StageError> {
-        let last = match self.last_of(past, open)? {
-            None => self.last_told(past)?,
-            found => found,
-        };
-        let Some(last) = last else { return Ok(Ended::both(Outcome::Aborted)) };
-        if self.positions.has(last.0.number())? {
-            // Offsets that are open are those of a later one, which was given up before it had a record.
-            return Ok(Ended { records: Outcome::Committed, offsets: Outcome::Aborted });
+impl Forerunners<'_> {
+    /// To be asked once none of their transactions is under way.
+    pub(super) fn ended(&self) -> Result<Ended, StageError> {
+        let mut past = Past::connect(self.log)?;
+        let began = Instant::now();
+        let open = past.still_open(self.writes, Patience { limit: SOON, shutdown: self.shutdown })?;
+        let unsettled = self.positions.not_told(SOON.saturating_sub(began.elapsed()).max(ONE_ANSWER))?;
+        if open.is_empty() && unsettled.is_empty() {
+            return Ok(Ended::default());
         }
-        let deadline = Instant::now() + HIDDEN_MAX;
-        loop {
-            match self.trace(past, &last)? {
-                Trace::Ended(outcome) => return Ok(Ended::both(outcome)),
-                Trace::Hidden if Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
-                Trace::Hidden | Trace::None => return Ok(Ended::both(Outcome::Aborted)),
-            }
-        }
+        let committed = self.positions.whatever_is_committed()?;
+        let last = self.last_in(&mut past, &open)?;
+        let records = last.map(|last| self.of_records(&mut past, &last, &committed)).transpose()?;
+        let offsets = self.of_offsets(&mut past, &unsettled, &committed)?;
+        let offsets = offsets.or(records).unwrap_or(Outcome::Aborted);
+        Ok(Ended { records, offsets: (!unsettled.is_empty()).then_some(offsets) })
     }
 
-    /// What the partitions tell together.
-    fn trace(&self, past: &mut Past, last: &Found) -> Result<Trace, StageError> {
-        let mut seen = Trace::None;
+    /// The last one of which something may be open.
+    fn last_in(&self, past: &mut Past, open: &Open) -> Result<Option<Found>, StageError> {
+        let mut last: Option<Found> = None;
+        for ((topic, partition), at) in open {
+            past.walk_all((topic, *partition, *at), self.shutdown, |record| {
+                let name = Name::of(record).filter(|name| name.producer == self.id);
+                let (time_ms, last_ms) = (time_of(record), last.as_ref().map(|last| last.time_ms));
+                if let Some(name) = name.filter(|_| Some(time_ms) >= last_ms) {
+                    last = Some(Found { name, time_ms });
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(last)
+    }
+
+    fn of_records(
+        &self,
+        past: &mut Past,
+        last: &Found,
+        committed: &BTreeMap<i32, Committed>,
+    ) -> Result<Outcome, StageError> {
+        if last.name.is_in(committed) {
+            return Ok(Outcome::Committed);
+        }
+        let mut hidden = None;
         for topic in self.writes {
-            for (partition, at) in first_records(past, topic, last)? {
-                match past.trace(topic, partition, at)? {
-                    Trace::Ended(outcome) => return Ok(Trace::Ended(outcome)),
-                    Trace::Hidden => seen = Trace::Hidden,
-                    Trace::None => {}
+            for (partition, at) in self.first_records(past, topic, last)? {
+                match past.trace(topic, partition, at, self.shutdown)? {
+                    Trace::Ended(outcome) => return Ok(outcome),
+                    Trace::Hidden => hidden = Some((topic, partition)),
+                    Trace::Open => {}
                 }
             }
         }
-        Ok(seen)
+        hidden.map_or(Ok(Outcome::Aborted), |(topic, partition)| Err(unsettled(topic, partition)))
     }
 
-    /// By what is open.
-    fn last_of(&self, past: &mut Past, open: &Open) -> Result<Option<Found>, StageError> {
-        let mut last = None;
-        for ((topic, partition), at) in open {
-            past.walk_all(topic, *partition, *at, |record| self.take(record, &mut last))?;
+    /// Where its first record is in each partition that has any.
+    fn first_records(
+        &self,
+        past: &mut Past,
+        topic: &str,
+        Found { name, time_ms }: &Found,
+    ) -> Result<Vec<(i32, NextOffset)>, StageError> {
+        let span_ms = SPAN.num_milliseconds();
+        let mut found = Vec::new();
+        for (partition, from) in past.any_since(topic, time_ms - span_ms)? {
+            past.walk_all((topic, partition, from), self.shutdown, |record| {
+                let is_it = Name::of(record).as_ref() == Some(name);
+                found.extend(is_it.then(|| (partition, NextOffset::exclusive(record.offset()))));
+                let is_over = is_it || time_of(record) > time_ms + span_ms;
+                if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
         }
-        Ok(last)
+        Ok(found)
     }
 
-    /// By the ledger: each that is whole has told it something.
-    fn last_told(&self, past: &mut Past) -> Result<Option<Found>, StageError> {
+    /// By the entries that would have moved these partitions; `None` where no end of one is seen.
+    fn of_offsets(
+        &self,
+        past: &mut Past,
+        partitions: &[i32],
+        committed: &BTreeMap<i32, Committed>,
+    ) -> Result<Option<Outcome>, StageError> {
         let [.., ledger] = self.writes;
-        let mut last = None;
-        for back in BACK {
-            let from = past.any_since(ledger, (Utc::now() - back).timestamp_millis())?;
-            for (partition, from) in from {
-                past.walk_all(ledger, partition, from, |record| self.take(record, &mut last))?;
+        for read in partitions {
+            let from = committed.get(read).copied().unwrap_or_default();
+            let signed_at = from.number.and_then(|number| number.get_timestamp());
+            let since = signed_at.and_then(|time| i64::try_from(time.to_unix().0).ok());
+            let since = since.map_or_else(
+                || (Utc::now() - UNSIGNED).timestamp_millis(),
+                |seconds| seconds * 1_000 - SPAN.num_milliseconds(),
+            );
+            let mut moved = None;
+            for (partition, start) in past.any_since(ledger, since)? {
+                past.walk_all((ledger, partition, start), self.shutdown, |record| {
+                    if self.has_moved(record, *read, from.next) {
+                        moved = Some((partition, NextOffset::exclusive(record.offset())));
+                    }
+                    ControlFlow::Continue(())
+                })?;
             }
-            if last.is_some() {
-                break;
+            let Some((partition, at)) = moved else { continue };
+            match past.trace(ledger, partition, at, self.shutdown)? {
+                Trace::Ended(outcome) => return Ok(Some(outcome)),
+                Trace::Hidden => return Err(unsettled(ledger, partition)),
+                Trace::Open => {}
             }
         }
-        Ok(last)
+        Ok(None)
     }
 
-    fn take(&self, record: &BorrowedMessage<'_>, last: &mut Option<Found>) -> ControlFlow<()> {
-        let name = Name::of(record).filter(|name| name.producer == self.id);
-        let newer = name.filter(|name| last.as_ref().is_none_or(|(last, _)| name > last));
-        if let Some(name) = newer {
-            *last = Some((name, time_of(record)));
-        }
-        ControlFlow::Continue(())
+    /// Whether it is an entry of theirs of what follows `from` in this partition of what they read.
+    fn has_moved(&self, record: &BorrowedMessage<'_>, partition: i32, from: NextOffset) -> bool {
+        let is_theirs = Name::of(record).is_some_and(|name| name.producer == self.id);
+        let entry = is_theirs.then(|| Entry::read(record.payload().unwrap_or_default()).ok()).flatten();
+        let stretch = entry.as_ref().and_then(Entry::stretch);
+        stretch.is_some_and(|stretch| {
+            stretch.partition == partition && stretch.from == from.get() && stretch.to > stretch.from
+        })
     }
 }
 
-/// Where the first record of it is in each partition that has any.
-fn first_records(
-    past: &mut Past,
-    topic: &str,
-    (name, time): &Found,
-) -> Result<Vec<(i32, NextOffset)>, StageError> {
-    let mut found = Vec::new();
-    for (partition, from) in past.any_since(topic, time - SPAN_MS)? {
-        past.walk_all(topic, partition, from, |record| {
-            let is_it = Name::of(record).as_ref() == Some(name);
-            found.extend(is_it.then(|| (partition, NextOffset::exclusive(record.offset()))));
-            let is_over = is_it || time_of(record) > time + SPAN_MS;
-            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-    }
-    Ok(found)
+fn unsettled(topic: &str, partition: i32) -> StageError {
+    StageError::Unsettled { what: "the end of the last transaction", topic: topic.to_owned(), partition }
 }
 
 fn time_of(record: &BorrowedMessage<'_>) -> i64 {

@@ -5,22 +5,15 @@
 //! and the marks for it. Nobody who reads committed records gets past such a place, and the group's offsets in it are
 //! neither there nor not. What ends it is the end of the next transaction of the same producer that touches the partition.
 //!
-//! So each member *closes* what it may have left, when it starts, after it has lost a broker, and when a partition stands:
-//! with a transaction that holds a record without meaning for each such partition ([`millrace_schemas::key::CLOSING`]) and
-//! an offset of the group. It ends as the member's last transaction did, which one that has just started reads in the log
-//! ([`super::ended`]).
+//! So each member *closes* what it may have left, when it starts ([`super::ended`]) and after it has lost a broker: with a
+//! transaction that holds a record without meaning for each partition that it writes ([`millrace_schemas::key::CLOSING`]) and
+//! an offset of the group, and ends as its last transaction did; and, should something stand nevertheless, as it commits.
 
-use super::{
-    StageError,
-    ended::{Ended, Producer},
-    lock,
-    past::Past,
-};
+use super::{StageError, lock, past::Past};
 use millrace_log::{LogSettings, NextOffset};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    thread,
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -30,9 +23,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const LEFT_AFTER: Duration = Duration::from_secs(25);
 /// By then whoever can has closed it.
 const TOLD_AFTER: Duration = Duration::from_secs(90);
-/// How long a member waits for the transactions of others to end, and how often it looks.
-const GRACE: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where transactions begin that are open, by topic and partition.
 pub(crate) type Open = BTreeMap<(String, i32), NextOffset>;
@@ -80,42 +70,17 @@ impl LeftOpen {
     }
 
     fn look(&self, topics: &[String]) -> Result<Open, StageError> {
-        self.with_past(|past| {
-            let mut open = Open::new();
-            for topic in topics {
-                let of_topic = past.open(topic)?.into_iter();
-                open.extend(of_topic.map(|(partition, at)| ((topic.clone(), partition), at)));
-            }
-            Ok(open)
-        })
-    }
-
-    fn with_past<T>(&self, ask: impl FnOnce(&mut Past) -> Result<T, StageError>) -> Result<T, StageError> {
         let mut past = lock(&self.past);
-        match &mut *past {
-            Some(past) => ask(past),
-            none => ask(none.insert(Past::connect(&self.log)?)),
-        }
-    }
-
-    /// How the last transaction ended of those who were this producer before.
-    pub(super) fn last_ended(&self, producer: &Producer<'_>, open: &Open) -> Result<Ended, StageError> {
-        self.with_past(|past| producer.last_ended(past, open))
-    }
-
-    /// What is open in these topics now and does not end soon; nothing if it can't be seen: [`Self::standing`] tells later.
-    pub(crate) fn wait(&self, topics: &[String]) -> Open {
-        let waited = || {
-            let deadline = Instant::now() + GRACE;
-            let mut open = self.look(topics)?;
-            while !open.is_empty() && Instant::now() < deadline {
-                thread::sleep(LOOK_AGAIN);
-                let now = self.look(topics)?;
-                open.retain(|partition, at| now.get(partition) == Some(at));
-            }
-            Ok(open)
+        let past = match &mut *past {
+            Some(past) => past,
+            none => none.insert(Past::connect(&self.log)?),
         };
-        waited().inspect_err(unseen).unwrap_or_default()
+        let mut open = Open::new();
+        for topic in topics {
+            let of_topic = past.open(topic)?.into_iter();
+            open.extend(of_topic.map(|(partition, at)| ((topic.clone(), partition), at)));
+        }
+        Ok(open)
     }
 
     /// What has been open in these topics for too long.

@@ -5,6 +5,7 @@ use super::{
     client::tell,
     combine::is_passing,
     ended::{Outcome, Trace},
+    left_open::Open,
     positions::SOON,
 };
 use millrace_log::{LogSettings, NextOffset, partition_count};
@@ -17,6 +18,7 @@ use rdkafka::{
 };
 use std::{
     cell::OnceCell,
+    cmp::Ordering,
     collections::BTreeMap,
     ops::ControlFlow,
     thread,
@@ -118,18 +120,51 @@ impl Past {
         first_since(self.everything()?, topic, time_ms)
     }
 
-    /// What can be seen of the transaction whose first record in the partition is at this place.
-    pub(super) fn trace(&mut self, topic: &str, partition: i32, at: NextOffset) -> Result<Trace, StageError> {
+    /// Where transactions begin in these topics that were open when it was asked, and still are after the limit.
+    pub(super) fn still_open(
+        &self,
+        topics: &[String],
+        Patience { limit, shutdown }: Patience<'_>,
+    ) -> Result<Open, StageError> {
+        let ends = |consumer, topic: &String| all(offsets(consumer, topic, None, Offset::End)?);
+        let everything = self.everything()?;
+        let ends_of = |topic| Ok((topic, ends(everything, topic)?));
+        let wanted = topics.iter().map(ends_of).collect::<Result<Vec<_>, StageError>>()?;
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut open = Open::new();
+            for (topic, wanted) in &wanted {
+                let committed = ends(&self.committed, topic)?.into_iter();
+                let behind = committed.filter(|(partition, end)| wanted.get(partition) > Some(end));
+                open.extend(behind.map(|(partition, end)| (((*topic).clone(), partition), end)));
+            }
+            if open.is_empty() || Instant::now() >= deadline {
+                return Ok(open);
+            }
+            if shutdown.is_cancelled() {
+                return Err(StageError::Stopped);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// What this place tells of the transaction that the record there is of.
+    pub(super) fn trace(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        at: NextOffset,
+        shutdown: &CancellationToken,
+    ) -> Result<Trace, StageError> {
         // Where the first one begins that is open, if any is.
         let end = one(all(offsets(&self.committed, topic, Some(partition), Offset::End)?)?)?;
-        if at > end {
-            return Ok(Trace::Hidden);
-        }
-        if at == end || at < self.low(topic, partition)? {
-            return Ok(Trace::None);
+        match at.cmp(&end) {
+            Ordering::Greater => return Ok(Trace::Hidden),
+            Ordering::Equal => return Ok(Trace::Open),
+            Ordering::Less => {}
         }
         let range = Range { topic, partition, from: at, to: NextOffset::after(at.get()) };
-        let read = self.scan(range, &CancellationToken::new(), |_| Ok::<_, StageError>(()))?;
+        let read = self.scan(range, shutdown, |_| Ok::<_, StageError>(()))?;
         Ok(Trace::Ended(if read > 0 { Outcome::Committed } else { Outcome::Aborted }))
     }
 
@@ -212,15 +247,13 @@ impl Past {
     /// were given up too, until it breaks off.
     pub(super) fn walk_all(
         &mut self,
-        topic: &str,
-        partition: i32,
-        from: NextOffset,
+        (topic, partition, from): (&str, i32, NextOffset),
+        shutdown: &CancellationToken,
         mut take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
     ) -> Result<(), StageError> {
         let everything = self.everything()?;
         let to = one(all(offsets(everything, topic, Some(partition), Offset::End)?)?)?;
-        let range = Range { topic, partition, from, to };
-        walk(everything, range, &CancellationToken::new(), |message| Ok(take(message)))
+        walk(everything, Range { topic, partition, from, to }, shutdown, |message| Ok(take(message)))
     }
 
     /// Reads these partitions, each from its offset on, until it is dropped.

@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 /// Transactions of members that live end sooner.
@@ -17,6 +17,22 @@ pub(crate) const SOON: Duration = Duration::from_secs(2);
 pub(crate) const IN_THE_END: Duration = Duration::from_secs(30);
 
 pub(crate) const COMMITTED: &str = "the committed offset";
+
+/// Any broker that lives answers in that time.
+pub(super) const ONE_ANSWER: Duration = Duration::from_millis(250);
+
+/// A committed offset, and the number of the transaction that committed it; none of an older build's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Committed {
+    pub next: NextOffset,
+    pub number: Option<Uuid>,
+}
+
+impl Default for Committed {
+    fn default() -> Self {
+        Self { next: NextOffset::START, number: None }
+    }
+}
 
 /// The offsets of one group and topic.
 pub(crate) struct Positions {
@@ -50,8 +66,30 @@ impl Positions {
         })
     }
 
-    /// Whether this transaction is the last that committed the offset of some partition, whatever may be open.
-    pub(super) fn has(&self, transaction: Uuid) -> Result<bool, StageError> {
+    /// Which partitions are not told of, as a transaction with them is open: those of members that live end within the limit.
+    pub(super) fn not_told(&self, limit: Duration) -> Result<Vec<i32>, StageError> {
+        let count = partition_count(&self.consumer, &self.topic)?;
+        let is_told = |first, last, limit| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(&self.topic, first, last);
+            match ask_committed(&self.consumer, list, limit) {
+                Err(error) if is_unsettled(&error) => Ok(false),
+                told => told.map(|_| true),
+            }
+        };
+        if is_told(0, count - 1, limit)? {
+            return Ok(Vec::new());
+        }
+        let open = (0..count).filter_map(|partition| match is_told(partition, partition, ONE_ANSWER) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(partition)),
+            Err(error) => Some(Err(error)),
+        });
+        open.collect()
+    }
+
+    /// What was committed last, by partition, whatever may be open.
+    pub(super) fn whatever_is_committed(&self) -> Result<BTreeMap<i32, Committed>, StageError> {
         let mut config = self.log.consumer(&self.group);
         // Who reads only what is committed is told nothing while a transaction is open.
         let consumer = config.set("isolation.level", "read_uncommitted").create_with_context(Quiet);
@@ -59,7 +97,14 @@ impl Positions {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, partition_count(&consumer, &self.topic)? - 1);
         let committed = ask_committed(&consumer, list, REQUEST_TIMEOUT)?;
-        Ok(committed.elements().iter().any(|element| signed(element.metadata()).1 == Some(transaction)))
+        let told = committed.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(next) => {
+                let (next, (_, number)) = (NextOffset::exclusive(next), signed(element.metadata()));
+                Some((element.partition(), Committed { next, number }))
+            }
+            _ => None,
+        });
+        Ok(told.collect())
     }
 
     /// The group, as one sees it who is no member of it.

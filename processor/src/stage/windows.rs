@@ -78,7 +78,8 @@ pub fn run(
         reads: topics.partials,
         writes: [topics.aggregates.clone(), topics.progress.clone(), topics.ledger.clone()],
     };
-    let client = Client::connect(&components.log, stage, place.clone(), &components.left_open)?;
+    let client =
+        Client::connect(&components.log, stage, place.clone(), &components.left_open, &components.shutdown)?;
     let (partials, aggregates) = (client.partitions, partition_count(&client.consumer, &topics.aggregates)?);
     if partials != aggregates {
         return Err(StageError::Unequal { partials, aggregates });

@@ -5,7 +5,10 @@ use crate::stage::{
     embedded::{Embedded, PARTITIONS, PATIENCE, send, until},
     past::Past,
 };
-use rdkafka::topic_partition_list::TopicPartitionListElem;
+use millrace_log::is_closing;
+use rdkafka::{
+    ClientContext as _, error::RDKafkaErrorCode::AllBrokersDown, topic_partition_list::TopicPartitionListElem,
+};
 use std::{
     collections::BTreeSet,
     iter,
@@ -19,6 +22,7 @@ const LETTERS: usize = 20_000;
 struct Site {
     embedded: Embedded,
     left_open: Arc<LeftOpen>,
+    shutdown: CancellationToken,
 }
 
 impl Deref for Site {
@@ -32,7 +36,7 @@ impl Deref for Site {
 impl Site {
     fn start() -> Self {
         let embedded = Embedded::start();
-        Self { left_open: LeftOpen::new(&embedded.log), embedded }
+        Self { left_open: LeftOpen::new(&embedded.log), shutdown: CancellationToken::new(), embedded }
     }
 
     fn member(&self, process: &str) -> Member {
@@ -40,7 +44,7 @@ impl Site {
         let topics = self.log.topics();
         let writes = [topics.partials, topics.dead_letters, topics.ledger];
         let stage = Stage { group: "combine", reads: topics.metrics, writes };
-        let client = Client::connect(&self.log, stage, place, &self.left_open);
+        let client = Client::connect(&self.log, stage, place, &self.left_open, &self.shutdown);
         Member { client: client.expect("a member"), owned: BTreeSet::new(), told: 0 }
     }
 
@@ -287,17 +291,23 @@ fn who_allows_larger_messages_than_are_fetched_at_once_has_a_client() {
 /// Here somebody else's stays open: only a Kafka that comes back from a crash leaves one's own.
 #[test]
 fn who_starts_ends_what_is_left_open_as_the_rest_has_ended() {
-    for (commits, expected) in [(true, (1, Offset::Offset(0))), (false, (0, Offset::Invalid))] {
+    let every = usize::try_from(PARTITIONS).expect("few");
+    for (commits, expected) in [(true, (every, Offset::Offset(0))), (false, (0, Offset::Invalid))] {
         let site = Site::start();
         let topics = site.log.topics();
         let place = Place { process: site.log.name("first"), worker: None };
-        let headers = Name::new(place.instance()).add_to(None);
+        let name = Name::new(1, place.instance());
         let (other, ended) = (site.transaction(), site.transaction_of("t.ended"));
-        let record = |topic| BaseRecord::<[u8], [u8]>::to(topic).payload(b"a record");
-        send(&other, record(&topics.dead_letters).partition(2).headers(headers.clone()));
+        let record =
+            |topic| BaseRecord::<[u8], [u8]>::to(topic).payload(b"a record").headers(name.add_to(None));
+        send(&other, record(&topics.dead_letters).partition(2));
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&topics.metrics, 1, Offset::Offset(5)).expect("an offset");
+        let positions = Positions::connect(&site.log, "combine", &topics.metrics).expect("connected");
+        other.send_offsets_to_transaction(&offsets, &positions.group(), PATIENCE).expect("sent");
         // What no stage writes.
         send(&other, record(&topics.metrics).partition(1));
-        send(&ended, record(&topics.partials).partition(0).headers(headers));
+        send(&ended, record(&topics.partials).partition(0));
         let end = if commits { BaseProducer::commit_transaction } else { BaseProducer::abort_transaction };
         end(&ended, PATIENCE).expect("ended");
         let member = site.member("first");
@@ -307,7 +317,18 @@ fn who_starts_ends_what_is_left_open_as_the_rest_has_ended() {
         named.add_partition(&topics.partials, 0);
         let told = ask_committed(&member.client.consumer, named, PATIENCE).expect("an offset");
         let offset = told.elements().first().map(TopicPartitionListElem::offset).expect("one");
-        assert_eq!((records, offset), expected, "the letters' partition and the group's were touched");
+        assert_eq!((records, offset), expected);
+        let closing = |partition| {
+            let mut closing = 0;
+            let mut past = Past::connect(&site.log).expect("connected");
+            let all = (topics.dead_letters.as_str(), partition, NextOffset::START);
+            let read = past.walk_all(all, &site.shutdown, |record| {
+                closing += usize::from(is_closing(record));
+                ControlFlow::Continue(())
+            });
+            read.map(|()| closing).expect("read")
+        };
+        assert_eq!((0..PARTITIONS).map(closing).collect::<Vec<_>>(), [1; 4], "committed or not, it is there");
         assert_eq!(site.committed(&topics.metrics), 0);
     }
 }
@@ -317,12 +338,28 @@ fn a_member_ends_that_has_not_heard_what_it_was_given() {
     let site = Site::start();
     let member = site.member("first");
     until("the group is shared out", || member.client.is_shared_out(1, PATIENCE));
-    let (ended, end) = mpsc::channel();
+    let (ended, end) = mpsc::sync_channel(1);
     thread::spawn(move || {
         drop(member);
         ended.send(()).expect("it is waited for");
     });
     end.recv_timeout(PATIENCE).expect("it has ended");
+}
+
+#[test]
+fn a_member_ends_that_has_not_heard_what_it_is_to_give_up() {
+    let site = Site::start();
+    let (first, mut second) = site.between_two_rounds();
+    // What it was told is answered at its end, and then there is more.
+    let (ended, end) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        drop(first);
+        ended.send(()).expect("it is waited for");
+    });
+    until("it has ended", || {
+        second.step();
+        end.try_recv().is_ok()
+    });
 }
 
 #[test]
@@ -349,7 +386,7 @@ fn a_transaction_names_its_first_record_in_each_partition_and_its_offsets() {
     let named = |topic: &str, partition| {
         let mut named = Vec::new();
         let mut past = Past::connect(&site.log).expect("connected");
-        let all = past.walk_all(topic, partition, NextOffset::START, |record| {
+        let all = past.walk_all((topic, partition, NextOffset::START), &site.shutdown, |record| {
             named.push(Name::of(record).is_some());
             ControlFlow::Continue(())
         });
@@ -361,7 +398,25 @@ fn a_transaction_names_its_first_record_in_each_partition_and_its_offsets() {
     assert_eq!(named(&topics.ledger, 1), [true, true]);
     let told = first.client.positions.committed(1).expect("told");
     assert_eq!(told, (NextOffset::exclusive(5), "a checkpoint".to_owned()));
-    let last = lock(&first.client.begun).name.clone();
-    assert!(first.client.positions.has(last.number()).expect("told"));
-    assert!(!first.client.positions.has(uuid::Uuid::now_v7()).expect("told"));
+    let committed = first.client.positions.whatever_is_committed().expect("told");
+    assert!(committed[&1].number.is_some());
+    assert_eq!(committed.len(), 1, "of the others nothing is committed");
+}
+
+#[test]
+fn who_has_lost_a_broker_touches_each_partition_before_it_goes_on() {
+    let site = Site::start();
+    let topics = site.log.topics();
+    let mut first = site.member("first");
+    until("it has everything", || {
+        first.step();
+        first.count() == PARTITIONS
+    });
+    let lose_a_broker = || first.client.producer.context().error(KafkaError::Global(AllBrokersDown), "lost");
+    lose_a_broker();
+    first.transact(&topics.dead_letters, 1, 1).expect("committed");
+    assert_eq!(site.committed(&topics.partials), 0, "it had left nothing");
+    lose_a_broker();
+    first.transact(&topics.dead_letters, 1, 1).expect("committed");
+    assert_eq!(site.committed(&topics.partials), usize::try_from(PARTITIONS).expect("few"));
 }

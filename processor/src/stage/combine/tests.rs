@@ -113,7 +113,13 @@ fn who_waits_for_the_database_keeps_nobody_in_the_group_waiting() {
     let running = Running::start(&site, port);
     database.accept().expect("it asks the database, which never answers");
     let left_open = LeftOpen::new(&site.log);
-    let second = Client::connect(&site.log, stage(&site.log.topics()), place(&site, "second"), &left_open);
+    let second = Client::connect(
+        &site.log,
+        stage(&site.log.topics()),
+        place(&site, "second"),
+        &left_open,
+        &CancellationToken::new(),
+    );
     let second = second.expect("a member");
     until("the second has something", || {
         second.consumer.poll(POLL_WAIT);

@@ -3,12 +3,15 @@
 
 use super::*;
 use crate::stage::embedded::{Embedded, PATIENCE, send};
+use millrace_schemas::ledger::Stretch;
 use rdkafka::{
     Offset, TopicPartitionList,
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
 const ID: &str = "t.combine-first";
+const COMMITTED: Option<Outcome> = Some(Outcome::Committed);
+const ABORTED: Option<Outcome> = Some(Outcome::Aborted);
 
 struct Site {
     embedded: Embedded,
@@ -25,54 +28,74 @@ impl Site {
     }
 
     /// A record with that name within a transaction of somebody.
-    fn write(&self, somebody: &str, name: &Name, topic: usize, partition: i32) -> BaseProducer {
+    fn write(&self, somebody: &str, name: &Name, (topic, partition): (usize, i32)) -> BaseProducer {
         let producer = self.embedded.transaction_of(somebody);
-        let record =
-            BaseRecord::<[u8], [u8]>::to(&self.writes[topic]).partition(partition).payload(b"a record");
+        let record = BaseRecord::<[u8], [u8]>::to(&self.writes[topic]).partition(partition);
+        send(&producer, record.payload(b"a record").headers(name.add_to(None)));
+        producer
+    }
+
+    /// The entry of a stretch of the raw partition 2.
+    fn tell(&self, name: &Name, from: i64, to: i64) -> BaseProducer {
+        let producer = self.embedded.transaction_of("t.teller");
+        let topic = self.embedded.log.topics().metrics;
+        let stretch = Stretch { version: 1, topic, partition: 2, from, to, arrived: None, rows: Vec::new() };
+        let entry = Entry::Combine(stretch).write();
+        let record = BaseRecord::<[u8], [u8]>::to(&self.writes[2]).partition(2).payload(&entry);
         send(&producer, record.headers(name.add_to(None)));
         producer
     }
 
-    fn commit_offset(&self, metadata: &str) {
-        let producer = self.embedded.transaction_of("t.offsets");
+    /// The offset of the raw partition 2 within a transaction.
+    fn offset(&self, somebody: &str, next: i64, metadata: &str) -> BaseProducer {
+        let producer = self.embedded.transaction_of(somebody);
         let mut offsets = TopicPartitionList::new();
         let mut offset = offsets.add_partition(&self.embedded.log.topics().metrics, 2);
-        offset.set_offset(Offset::Offset(7)).expect("an offset");
+        offset.set_offset(Offset::Offset(next)).expect("an offset");
         offset.set_metadata(metadata);
         producer.send_offsets_to_transaction(&offsets, &self.positions.group(), PATIENCE).expect("sent");
-        producer.commit_transaction(PATIENCE).expect("committed");
+        producer
     }
 
-    /// The places that are open are of the dead letters.
-    fn last_ended(&self, open: &[(i32, i64)]) -> Ended {
-        let place =
-            |(partition, at): &(i32, i64)| ((self.writes[1].clone(), *partition), NextOffset::exclusive(*at));
-        let open: Open = open.iter().map(place).collect();
-        let producer = Producer { id: ID.to_owned(), writes: &self.writes, positions: &self.positions };
-        let mut past = Past::connect(&self.embedded.log).expect("connected");
-        producer.last_ended(&mut past, &open).expect("told")
+    fn ended(&self) -> Result<(Option<Outcome>, Option<Outcome>), StageError> {
+        let forerunners = Forerunners {
+            id: ID.to_owned(),
+            log: &self.embedded.log,
+            writes: &self.writes,
+            positions: &self.positions,
+            shutdown: &CancellationToken::new(),
+        };
+        forerunners.ended().map(|Ended { records, offsets }| (records, offsets))
     }
 }
 
-fn name(producer: &str) -> Name {
-    Name::new(producer.to_owned())
+fn name() -> Name {
+    Name::new(2, ID.to_owned())
 }
 
-const COMMITTED: Ended = Ended { records: Outcome::Committed, offsets: Outcome::Committed };
-const ABORTED: Ended = Ended { records: Outcome::Aborted, offsets: Outcome::Aborted };
+fn of_another() -> Name {
+    Name::new(2, "t.combine-second".to_owned())
+}
+
+fn end(producer: &BaseProducer, commits: bool) {
+    let end = if commits { BaseProducer::commit_transaction } else { BaseProducer::abort_transaction };
+    end(producer, PATIENCE).expect("ended");
+}
 
 #[test]
-fn what_is_open_ends_as_what_has_ended() {
+fn records_end_as_those_that_have_ended() {
     for (commits, expected) in [(true, COMMITTED), (false, ABORTED)] {
-        let site = Site::start();
-        let (name, of_another) = (name(ID), name("t.combine-second"));
-        let _others = site.write("t.first", &of_another, 1, 3);
-        let _open = site.write("t.second", &name, 1, 3);
-        let ended = site.write("t.third", &name, 0, 1);
-        assert_eq!(site.last_ended(&[(3, 0)]), ABORTED, "nobody has seen any of it");
-        let end = if commits { BaseProducer::commit_transaction } else { BaseProducer::abort_transaction };
-        end(&ended, PATIENCE).expect("ended");
-        assert_eq!(site.last_ended(&[(3, 0)]), expected);
+        let (site, name) = (Site::start(), name());
+        assert_eq!(site.ended().expect("told"), (None, None), "there is nothing");
+        let _others = site.write("t.first", &of_another(), (1, 0));
+        assert_eq!(site.ended().expect("told"), (None, None), "it is for the other to end it");
+        let _open = site.write("t.second", &name, (1, 3));
+        assert_eq!(site.ended().expect("told"), (ABORTED, None), "nobody has read any of it");
+        let _hidden = site.write("t.third", &name, (1, 0));
+        let error = site.ended().expect_err("what is hidden may have ended");
+        assert!(matches!(error, StageError::Unsettled { partition: 0, .. }), "{error}");
+        end(&site.write("t.fourth", &name, (0, 1)), commits);
+        assert_eq!(site.ended().expect("told"), (expected, None));
     }
 }
 
@@ -80,42 +103,55 @@ fn what_is_open_ends_as_what_has_ended() {
 #[test]
 fn who_was_killed_in_the_next_one_has_not_committed_it() {
     let site = Site::start();
-    let (before, last) = (name(ID), name(ID));
-    let hides = site.write("t.first", &name("t.combine-second"), 1, 0);
-    site.write("t.second", &before, 1, 0).commit_transaction(PATIENCE).expect("committed");
-    std::thread::scope(|scope| {
-        scope.spawn(|| hides.abort_transaction(PATIENCE).expect("aborted"));
-        assert_eq!(site.last_ended(&[(0, 0)]), COMMITTED, "it is seen once the other has ended");
-    });
-    let _open = site.write("t.third", &last, 1, 0);
-    assert_eq!(site.last_ended(&[(0, 0)]), ABORTED);
+    let _hides = site.write("t.first", &of_another(), (1, 0));
+    end(&site.write("t.second", &name(), (1, 0)), true);
+    let last = name();
+    end(&site.write("t.second", &last, (0, 0)), false);
+    let _open = site.write("t.third", &last, (1, 0));
+    assert_eq!(site.ended().expect("told"), (ABORTED, None));
 }
 
 #[test]
-fn where_only_offsets_are_open_the_ledger_tells() {
+fn records_whose_offsets_are_committed_are_so_too() {
+    let (site, name) = (Site::start(), name());
+    let _open = site.write("t.first", &name, (1, 0));
+    end(&site.offset("t.offsets", 7, &name.sign("a checkpoint")), true);
+    assert_eq!(site.ended().expect("told"), (COMMITTED, None));
+}
+
+#[test]
+fn offsets_end_as_the_entry_that_would_move_them() {
     let site = Site::start();
-    assert_eq!(site.last_ended(&[]), ABORTED, "there was none");
-    let (aborted, committed) = (name(ID), name(ID));
-    site.write("t.first", &aborted, 2, 0).abort_transaction(PATIENCE).expect("aborted");
-    assert_eq!(site.last_ended(&[]), ABORTED);
-    site.write("t.first", &committed, 2, 1).commit_transaction(PATIENCE).expect("committed");
-    site.commit_offset(&aborted.sign("of another"));
-    assert_eq!(site.last_ended(&[]), COMMITTED);
-    // So those that are open are not its own.
-    site.commit_offset(&committed.sign("its own"));
-    assert_eq!(site.last_ended(&[]), Ended { offsets: Outcome::Aborted, ..COMMITTED });
+    end(&site.offset("t.offsets", 3, &name().sign("")), true);
+    let pending = site.offset("t.pending", 7, &name().sign(""));
+    assert_eq!(site.ended().expect("told"), (None, ABORTED), "it was given up before it had an entry");
+    end(&site.tell(&of_another(), 3, 9), true);
+    end(&site.tell(&name(), 0, 3), true);
+    end(&site.tell(&name(), 3, 3), true);
+    assert_eq!(site.ended().expect("told"), (None, ABORTED), "these are not the ones");
+    end(&site.tell(&name(), 3, 7), false);
+    assert_eq!(site.ended().expect("told"), (None, ABORTED));
+    // It was done again.
+    end(&site.tell(&name(), 3, 8), true);
+    assert_eq!(site.ended().expect("told"), (None, COMMITTED));
+    end(&pending, true);
+    assert_eq!(site.ended().expect("told"), (None, None), "nothing is open");
+}
+
+#[test]
+fn an_entry_that_is_open_ends_as_its_other_records_do() {
+    let (site, name) = (Site::start(), name());
+    let _pending = site.offset("t.pending", 7, &name.sign(""));
+    let _open = site.tell(&name, 0, 7);
+    assert_eq!(site.ended().expect("told"), (ABORTED, ABORTED));
+    end(&site.write("t.ended", &name, (0, 1)), true);
+    assert_eq!(site.ended().expect("told"), (COMMITTED, COMMITTED));
 }
 
 #[test]
 fn metadata_come_back_without_the_signature() {
-    let name = name(ID);
+    let name = name();
     assert_eq!(signed(&name.sign("AQ")), ("AQ", Some(name.number)));
     assert_eq!(signed(&name.sign("")), ("", Some(name.number)));
     assert_eq!(signed("AQ"), ("AQ", None), "of an older build");
-}
-
-#[test]
-fn later_names_are_larger() {
-    let names: Vec<Name> = (0..1_000).map(|_| name(ID)).collect();
-    assert!(names.is_sorted_by(|first, second| first < second));
 }
