@@ -10,9 +10,9 @@ pub fn record_key(workspace: WorkspaceId, service: ServiceId) -> String {
 /// The key of a record without a value that a stage writes to end a transaction which Kafka has left open. It says nothing.
 pub const CLOSING: &str = "millrace.closing";
 
-/// Header of the first record that a stage's transaction has in a partition, and of each in the ledger: its number (a UUID of
-/// version 7), a partition whose offset it commits, and its transactional id, with spaces between. The metadata of the offsets
-/// that it commits end with a bar and the number.
+/// Header of what a stage writes in a transaction: of each entry of the ledger and each dead letter, elsewhere of the first record
+/// in a partition. It has the transaction's number (a UUID of version 7), a partition whose offset it commits, and its
+/// transactional id, with spaces between. The metadata of the offsets that it commits end with a bar and the number.
 pub const TRANSACTION: &str = "millrace.transaction";
 
 /// The partition that Kafka's default partitioner gives `key` (librdkafka: `murmur2_random`).

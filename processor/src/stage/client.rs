@@ -55,8 +55,8 @@ const FETCH_BYTES_MAX: &str = "8388608";
 /// the transaction would be too old.
 const CONNECTIONS_IDLE_MS: &str = "5000";
 const POLL_WAIT: Duration = Duration::from_millis(20);
-/// After its producer a member waits for transactions to end before it joins.
-const NAMESAKE_JOINS: Duration = Duration::from_secs(3);
+/// After its producer a member waits for transactions to end, and reads how its last one did, before it joins.
+const NAMESAKE_JOINS: Duration = Duration::from_secs(8);
 
 /// What a stage reads in which group, and the topics that it writes; the ledger's is the last.
 pub(crate) struct Stage {
@@ -169,8 +169,7 @@ impl Client {
     pub(crate) fn close_left_open(&self) -> Result<(), StageError> {
         let open = self.left_open.standing(&self.writes);
         let is_closed = |(partition, at)| lock(&self.closed).get(partition) == Some(at);
-        if !open.iter().all(is_closed) {
-            self.close_own()?;
+        if !open.iter().all(is_closed) && self.close_own()? {
             lock(&self.closed).extend(open);
         }
         Ok(())
@@ -201,13 +200,13 @@ impl Client {
         }
     }
 
-    /// The same of the last transaction of this member, if it has committed one.
-    fn close_own(&self) -> Result<(), StageError> {
-        let own = lock(&self.begun).has_committed.then_some(Outcome::Committed);
-        if own.is_some() {
-            tracing::info!(producer = self.place.instance(), "ends what may be open of its last transaction");
+    /// The same of the last transaction of this member; false where it has committed none.
+    fn close_own(&self) -> Result<bool, StageError> {
+        if !lock(&self.begun).has_committed {
+            return Ok(false);
         }
-        self.close(Ended { records: own, offsets: own })
+        tracing::info!(producer = self.place.instance(), "ends what may be open of its last transaction");
+        self.touch(true, true, Outcome::Committed).map(|()| true)
     }
 
     /// Ends what is open of the last transaction as the rest of it has ended.
@@ -375,8 +374,9 @@ impl Client {
             self.close_own()?;
         }
         loop {
+            let signed = self.name_next(offsets).map_err(StageError::kafka("naming a transaction"))?;
             self.producer.begin_transaction().map_err(StageError::kafka("beginning a transaction"))?;
-            match self.add_offsets(&self.name_next(offsets)) {
+            match self.add_offsets(&signed) {
                 Err(error) if is_outdated(&error) => {
                     let ended = self.producer.abort_transaction(REQUEST_TIMEOUT);
                     ended.map_err(StageError::kafka("giving up a transaction"))?;
@@ -390,17 +390,18 @@ impl Client {
     }
 
     /// Gives the transaction that begins a name; returns the offsets with it.
-    fn name_next(&self, offsets: &TopicPartitionList) -> TopicPartitionList {
+    fn name_next(&self, offsets: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
         let mut begun = lock(&self.begun);
         let first = offsets.elements().first().map_or(0, |element| element.partition());
         begun.name = Name::new(first, self.place.instance());
         begun.named.clear();
-        let signed = offsets.clone();
-        for mut element in signed.elements() {
-            let metadata = begun.name.sign(element.metadata());
-            element.set_metadata(metadata);
+        let mut signed = TopicPartitionList::new();
+        for element in offsets.elements() {
+            let mut copy = signed.add_partition(element.topic(), element.partition());
+            copy.set_offset(element.offset())?;
+            copy.set_metadata(begun.name.sign(element.metadata()));
         }
-        signed
+        Ok(signed)
     }
 
     fn add_offsets(&self, offsets: &TopicPartitionList) -> Result<(), StageError> {

@@ -5,14 +5,14 @@
 //! entries in the ledger, and, as a number, the offsets that it commits. Who reads only what is committed finds a record or
 //! does not: that tells. Where nothing tells, nobody has read any of it, and it is given up, to be done again.
 //!
-//! Offsets that are not told as yet are judged by the ledger: there is an entry that begins where the partition is committed
-//! if the transaction that would move it had one. Without one it was given up before that, or would not have moved it.
+//! Offsets that are not told as yet are judged by the ledger: it has an entry of what lies behind the committed one if the
+//! transaction that would move it came so far. Without one it was given up before, or would not have moved it.
 
 use super::{
     StageError,
     left_open::Open,
     past::{Past, Patience},
-    positions::{Committed, ONE_ANSWER, Positions, SOON},
+    positions::{Committed, Positions, SOON},
 };
 use chrono::{TimeDelta, Utc};
 use millrace_log::{LogSettings, NextOffset};
@@ -87,9 +87,9 @@ impl Name {
         Some(Self { number, partition, producer: parts.next()?.to_owned() })
     }
 
-    /// Whether its offsets are committed: of one partition the later transaction has the larger number.
+    /// Whether its offsets are those that are committed. If they are not, others may have gone on behind them.
     fn is_in(&self, committed: &BTreeMap<i32, Committed>) -> bool {
-        committed.get(&self.partition).is_some_and(|committed| committed.number >= Some(self.number))
+        committed.get(&self.partition).is_some_and(|committed| committed.number == Some(self.number))
     }
 }
 
@@ -120,16 +120,21 @@ impl Forerunners<'_> {
         let mut past = Past::connect(self.log)?;
         let began = Instant::now();
         let open = past.still_open(self.writes, Patience { limit: SOON, shutdown: self.shutdown })?;
-        let unsettled = self.positions.not_told(SOON.saturating_sub(began.elapsed()).max(ONE_ANSWER))?;
+        let unsettled = self.positions.not_told(began + SOON, self.shutdown)?;
         if open.is_empty() && unsettled.is_empty() {
             return Ok(Ended::default());
         }
         let committed = self.positions.whatever_is_committed()?;
         let last = self.last_in(&mut past, &open)?;
-        let records = last.map(|last| self.of_records(&mut past, &last, &committed)).transpose()?;
-        let offsets = self.of_offsets(&mut past, &unsettled, &committed)?;
-        let offsets = offsets.or(records).unwrap_or(Outcome::Aborted);
-        Ok(Ended { records, offsets: (!unsettled.is_empty()).then_some(offsets) })
+        let records = last.as_ref().map(|last| self.of_records(&mut past, last, &committed)).transpose()?;
+        let offsets = if unsettled.is_empty() {
+            None
+        } else {
+            let known = last.map(|last| last.name).zip(records);
+            let told = self.of_offsets(&mut past, &unsettled, &committed, known)?;
+            Some(told.or(records).unwrap_or(Outcome::Aborted))
+        };
+        Ok(Ended { records, offsets })
     }
 
     /// The last one of which something may be open.
@@ -137,10 +142,9 @@ impl Forerunners<'_> {
         let mut last: Option<Found> = None;
         for ((topic, partition), at) in open {
             past.walk_all((topic, *partition, *at), self.shutdown, |record| {
-                let name = Name::of(record).filter(|name| name.producer == self.id);
-                let (time_ms, last_ms) = (time_of(record), last.as_ref().map(|last| last.time_ms));
-                if let Some(name) = name.filter(|_| Some(time_ms) >= last_ms) {
-                    last = Some(Found { name, time_ms });
+                let later = |name: &Name| last.as_ref().is_none_or(|last| name.number > last.name.number);
+                if let Some(name) = self.name_of(record).filter(later) {
+                    last = Some(Found { name, time_ms: time_of(record) });
                 }
                 ControlFlow::Continue(())
             })?;
@@ -190,54 +194,79 @@ impl Forerunners<'_> {
         Ok(found)
     }
 
-    /// By the entries that would have moved these partitions; `None` where no end of one is seen.
+    /// By the last entries that would have moved these partitions; `None` where no end of one is seen. Of one transaction it is
+    /// known how it must end.
     fn of_offsets(
         &self,
         past: &mut Past,
         partitions: &[i32],
         committed: &BTreeMap<i32, Committed>,
+        known: Option<(Name, Outcome)>,
     ) -> Result<Option<Outcome>, StageError> {
         let [.., ledger] = self.writes;
+        // By partition of the ledger, which has all entries of one that is read.
+        let told_in = past.ends(ledger)?.len();
+        let mut wanted: BTreeMap<i32, BTreeMap<i32, Committed>> = BTreeMap::new();
         for read in partitions {
+            let told_in = i32::try_from(told_in).ok().and_then(|count| read.checked_rem(count));
             let from = committed.get(read).copied().unwrap_or_default();
-            let signed_at = from.number.and_then(|number| number.get_timestamp());
-            let since = signed_at.and_then(|time| i64::try_from(time.to_unix().0).ok());
-            let since = since.map_or_else(
-                || (Utc::now() - UNSIGNED).timestamp_millis(),
-                |seconds| seconds * 1_000 - SPAN.num_milliseconds(),
-            );
-            let mut moved = None;
-            for (partition, start) in past.any_since(ledger, since)? {
-                past.walk_all((ledger, partition, start), self.shutdown, |record| {
-                    if self.has_moved(record, *read, from.next) {
-                        moved = Some((partition, NextOffset::exclusive(record.offset())));
-                    }
-                    ControlFlow::Continue(())
-                })?;
-            }
-            let Some((partition, at)) = moved else { continue };
-            match past.trace(ledger, partition, at, self.shutdown)? {
-                Trace::Ended(outcome) => return Ok(Some(outcome)),
-                Trace::Hidden => return Err(unsettled(ledger, partition)),
-                Trace::Open => {}
+            wanted.entry(told_in.unwrap_or_default()).or_default().insert(*read, from);
+        }
+        for (partition, wanted) in wanted {
+            let since = wanted.values().map(Committed::since_ms).min().unwrap_or_default();
+            let Some(start) = past.any_since(ledger, since)?.get(&partition).copied() else { continue };
+            let mut moved: BTreeMap<i32, (Name, NextOffset)> = BTreeMap::new();
+            past.walk_all((ledger, partition, start), self.shutdown, |record| {
+                if let Some((read, name)) = self.moved(record, &wanted) {
+                    moved.insert(read, (name, NextOffset::exclusive(record.offset())));
+                }
+                ControlFlow::Continue(())
+            })?;
+            for (name, at) in moved.into_values() {
+                match (past.trace(ledger, partition, at, self.shutdown)?, &known) {
+                    (Trace::Ended(outcome), _) => return Ok(Some(outcome)),
+                    (_, Some((known, outcome))) if *known == name => return Ok(Some(*outcome)),
+                    (Trace::Hidden, _) => return Err(unsettled(ledger, partition)),
+                    (Trace::Open, _) => {}
+                }
             }
         }
         Ok(None)
     }
 
-    /// Whether it is an entry of theirs of what follows `from` in this partition of what they read.
-    fn has_moved(&self, record: &BorrowedMessage<'_>, partition: i32, from: NextOffset) -> bool {
-        let is_theirs = Name::of(record).is_some_and(|name| name.producer == self.id);
-        let entry = is_theirs.then(|| Entry::read(record.payload().unwrap_or_default()).ok()).flatten();
-        let stretch = entry.as_ref().and_then(Entry::stretch);
-        stretch.is_some_and(|stretch| {
-            stretch.partition == partition && stretch.from == from.get() && stretch.to > stretch.from
-        })
+    /// The partition of what they read that this entry of theirs is of, if it leads behind what is committed.
+    fn moved(&self, record: &BorrowedMessage<'_>, wanted: &BTreeMap<i32, Committed>) -> Option<(i32, Name)> {
+        let name = self.name_of(record)?;
+        let entry = Entry::read(record.payload()?).ok()?;
+        let stretch = entry.stretch()?;
+        let committed = wanted.get(&stretch.partition)?;
+        (stretch.to > stretch.from && stretch.to > committed.next.get()).then_some((stretch.partition, name))
+    }
+
+    /// The name of a record of theirs.
+    fn name_of(&self, record: &BorrowedMessage<'_>) -> Option<Name> {
+        Name::of(record).filter(|name| name.producer == self.id)
+    }
+}
+
+impl Committed {
+    /// No transaction that is open began before.
+    fn since_ms(&self) -> i64 {
+        let signed_at = self.number.and_then(|number| number.get_timestamp());
+        let seconds = signed_at.and_then(|time| i64::try_from(time.to_unix().0).ok());
+        seconds.map_or_else(
+            || (Utc::now() - UNSIGNED).timestamp_millis(),
+            |seconds| seconds * 1_000 - SPAN.num_milliseconds(),
+        )
     }
 }
 
 fn unsettled(topic: &str, partition: i32) -> StageError {
-    StageError::Unsettled { what: "the end of the last transaction", topic: topic.to_owned(), partition }
+    StageError::Unsettled {
+        what: "how its last transaction ended, which lies behind another one,",
+        topic: topic.to_owned(),
+        partition,
+    }
 }
 
 fn time_of(record: &BorrowedMessage<'_>) -> i64 {

@@ -8,7 +8,11 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::RDKafkaErrorCode,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Transactions of members that live end sooner.
@@ -18,8 +22,8 @@ pub(crate) const IN_THE_END: Duration = Duration::from_secs(30);
 
 pub(crate) const COMMITTED: &str = "the committed offset";
 
-/// Any broker that lives answers in that time.
-pub(super) const ONE_ANSWER: Duration = Duration::from_millis(250);
+/// A broker that lives answers in that time, and more than once where it must be asked again.
+const ONE_ANSWER: Duration = Duration::from_millis(250);
 
 /// A committed offset, and the number of the transaction that committed it; none of an older build's.
 #[derive(Clone, Copy, Debug)]
@@ -66,26 +70,44 @@ impl Positions {
         })
     }
 
-    /// Which partitions are not told of, as a transaction with them is open: those of members that live end within the limit.
-    pub(super) fn not_told(&self, limit: Duration) -> Result<Vec<i32>, StageError> {
-        let count = partition_count(&self.consumer, &self.topic)?;
-        let is_told = |first, last, limit| {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_range(&self.topic, first, last);
-            match ask_committed(&self.consumer, list, limit) {
-                Err(error) if is_unsettled(&error) => Ok(false),
-                told => told.map(|_| true),
-            }
-        };
-        if is_told(0, count - 1, limit)? {
+    /// Which partitions are not told of until `deadline`, as a transaction with them is open. Those of members that live are
+    /// told one after the other: nobody waits until none is under way.
+    pub(super) fn not_told(
+        &self,
+        deadline: Instant,
+        shutdown: &CancellationToken,
+    ) -> Result<Vec<i32>, StageError> {
+        let mut left: Vec<i32> = (0..partition_count(&self.consumer, &self.topic)?).collect();
+        if self.is_told(&left, ONE_ANSWER)? {
             return Ok(Vec::new());
         }
-        let open = (0..count).filter_map(|partition| match is_told(partition, partition, ONE_ANSWER) {
-            Ok(true) => None,
-            Ok(false) => Some(Ok(partition)),
-            Err(error) => Some(Err(error)),
-        });
-        open.collect()
+        loop {
+            let mut open = Vec::new();
+            for partition in left {
+                if shutdown.is_cancelled() {
+                    return Err(StageError::Stopped);
+                }
+                let is_late = Instant::now() >= deadline;
+                if is_late || !self.is_told(&[partition], ONE_ANSWER)? {
+                    open.push(partition);
+                }
+            }
+            if open.is_empty() || Instant::now() >= deadline {
+                return Ok(open);
+            }
+            left = open;
+        }
+    }
+
+    fn is_told(&self, partitions: &[i32], limit: Duration) -> Result<bool, StageError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        match ask_committed(&self.consumer, list, limit) {
+            Err(error) if is_unsettled(&error) => Ok(false),
+            told => told.map(|_| true),
+        }
     }
 
     /// What was committed last, by partition, whatever may be open.

@@ -37,7 +37,7 @@ impl Site {
 
     /// The entry of a stretch of the raw partition 2.
     fn tell(&self, name: &Name, from: i64, to: i64) -> BaseProducer {
-        let producer = self.embedded.transaction_of("t.teller");
+        let producer = self.embedded.transaction_of(&format!("t.teller-{}", name.producer));
         let topic = self.embedded.log.topics().metrics;
         let stretch = Stretch { version: 1, topic, partition: 2, from, to, arrived: None, rows: Vec::new() };
         let entry = Entry::Combine(stretch).write();
@@ -120,6 +120,16 @@ fn records_whose_offsets_are_committed_are_so_too() {
 }
 
 #[test]
+fn that_others_have_gone_on_with_the_partition_says_nothing() {
+    let (site, name) = (Site::start(), name());
+    let _open = site.write("t.first", &name, (1, 0));
+    end(&site.offset("t.offsets", 7, &of_another().sign("a checkpoint")), true);
+    assert_eq!(site.ended().expect("told"), (ABORTED, None));
+    end(&site.write("t.ended", &name, (0, 1)), true);
+    assert_eq!(site.ended().expect("told"), (COMMITTED, None));
+}
+
+#[test]
 fn offsets_end_as_the_entry_that_would_move_them() {
     let site = Site::start();
     end(&site.offset("t.offsets", 3, &name().sign("")), true);
@@ -131,8 +141,14 @@ fn offsets_end_as_the_entry_that_would_move_them() {
     assert_eq!(site.ended().expect("told"), (None, ABORTED), "these are not the ones");
     end(&site.tell(&name(), 3, 7), false);
     assert_eq!(site.ended().expect("told"), (None, ABORTED));
-    // It was done again.
-    end(&site.tell(&name(), 3, 8), true);
+    // It was done again, behind what retention had removed.
+    end(&site.tell(&name(), 4, 8), true);
+    assert_eq!(site.ended().expect("told"), (None, COMMITTED));
+    let hides = site.tell(&of_another(), 3, 7);
+    end(&site.tell(&name(), 8, 9), true);
+    let error = site.ended().expect_err("what is hidden may have ended");
+    assert!(matches!(error, StageError::Unsettled { partition: 2, .. }), "{error}");
+    end(&hides, false);
     assert_eq!(site.ended().expect("told"), (None, COMMITTED));
     end(&pending, true);
     assert_eq!(site.ended().expect("told"), (None, None), "nothing is open");
@@ -144,6 +160,17 @@ fn an_entry_that_is_open_ends_as_its_other_records_do() {
     let _pending = site.offset("t.pending", 7, &name.sign(""));
     let _open = site.tell(&name, 0, 7);
     assert_eq!(site.ended().expect("told"), (ABORTED, ABORTED));
+    end(&site.write("t.ended", &name, (0, 1)), true);
+    assert_eq!(site.ended().expect("told"), (COMMITTED, COMMITTED));
+}
+
+#[test]
+fn an_entry_that_is_hidden_ends_as_its_other_records_do() {
+    let (site, name) = (Site::start(), name());
+    let _hides = site.write("t.hides", &of_another(), (2, 2));
+    let _pending = site.offset("t.pending", 7, &name.sign(""));
+    let _hidden = site.tell(&name, 0, 7);
+    assert!(site.ended().is_err(), "it may have ended");
     end(&site.write("t.ended", &name, (0, 1)), true);
     assert_eq!(site.ended().expect("told"), (COMMITTED, COMMITTED));
 }
