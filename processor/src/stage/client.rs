@@ -234,9 +234,11 @@ impl Client {
             let sent = self.producer.send_offsets_to_transaction(&any, &group, REQUEST_TIMEOUT);
             sent.map_err(kafka())?;
         }
+        let name = Name::new(0, self.place.instance());
         for topic in self.writes.iter().filter(|_| records) {
             for partition in 0..partition_count(&self.consumer, topic)? {
-                self.enqueue(BaseRecord::to(topic).partition(partition).key(CLOSING.as_bytes()))?;
+                let closing = BaseRecord::to(topic).partition(partition).key(CLOSING.as_bytes());
+                self.enqueue(closing.headers(name.add_to(None)))?;
             }
         }
         flush(&self.producer, REQUEST_TIMEOUT).map_err(kafka())?;

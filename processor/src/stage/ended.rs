@@ -15,7 +15,7 @@ use super::{
     positions::{Committed, Positions, SOON},
 };
 use chrono::{TimeDelta, Utc};
-use millrace_log::{LogSettings, NextOffset};
+use millrace_log::{LogSettings, NextOffset, is_closing};
 use millrace_schemas::{key::TRANSACTION, ledger::Entry};
 use rdkafka::{
     Message,
@@ -114,6 +114,17 @@ struct Found {
     time_ms: i64,
 }
 
+/// What may be open of theirs.
+#[derive(Default)]
+struct Remains {
+    /// The last transaction that has records.
+    last: Option<Found>,
+    /// There is one that was to close others.
+    closes: bool,
+    /// A transaction is open that has no name.
+    is_unnamed: bool,
+}
+
 impl Forerunners<'_> {
     /// To be asked once none of their transactions is under way.
     pub(super) fn ended(&self) -> Result<Ended, StageError> {
@@ -125,8 +136,15 @@ impl Forerunners<'_> {
             return Ok(Ended::default());
         }
         let committed = self.positions.whatever_is_committed()?;
-        let last = self.last_in(&mut past, &open)?;
-        let records = last.as_ref().map(|last| self.of_records(&mut past, last, &committed)).transpose()?;
+        let Remains { last, closes, is_unnamed } = self.remains(&mut past, &open)?;
+        let records = match &last {
+            Some(last) => Some(self.of_records(&mut past, last, &committed)?),
+            // They say nothing, so it does not matter.
+            None if closes => Some(Outcome::Aborted),
+            // As an older build did, of which it may be.
+            None if is_unnamed => Some(Outcome::Committed),
+            None => None,
+        };
         let offsets = if unsettled.is_empty() {
             None
         } else {
@@ -137,19 +155,27 @@ impl Forerunners<'_> {
         Ok(Ended { records, offsets })
     }
 
-    /// The last one of which something may be open.
-    fn last_in(&self, past: &mut Past, open: &Open) -> Result<Option<Found>, StageError> {
-        let mut last: Option<Found> = None;
+    fn remains(&self, past: &mut Past, open: &Open) -> Result<Remains, StageError> {
+        let mut remains = Remains::default();
         for ((topic, partition), at) in open {
             past.walk_all((topic, *partition, *at), self.shutdown, |record| {
-                let later = |name: &Name| last.as_ref().is_none_or(|last| name.number > last.name.number);
-                if let Some(name) = self.name_of(record).filter(later) {
-                    last = Some(Found { name, time_ms: time_of(record) });
+                let name = self.name_of(record);
+                let last = remains.last.as_ref().map(|last| last.name.number);
+                match name {
+                    Some(_) if is_closing(record) => remains.closes = true,
+                    Some(name) if Some(name.number) > last => {
+                        remains.last = Some(Found { name, time_ms: time_of(record) });
+                    }
+                    Some(_) => {}
+                    None => {
+                        let is_first = NextOffset::exclusive(record.offset()) == *at;
+                        remains.is_unnamed |= is_first && Name::of(record).is_none();
+                    }
                 }
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(last)
+        Ok(remains)
     }
 
     fn of_records(

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::stage::embedded::{Embedded, PATIENCE, send};
-use millrace_schemas::ledger::Stretch;
+use millrace_schemas::{key::CLOSING, ledger::Stretch};
 use rdkafka::{
     Offset, TopicPartitionList,
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -173,6 +173,33 @@ fn an_entry_that_is_hidden_ends_as_its_other_records_do() {
     assert!(site.ended().is_err(), "it may have ended");
     end(&site.write("t.ended", &name, (0, 1)), true);
     assert_eq!(site.ended().expect("told"), (COMMITTED, COMMITTED));
+}
+
+#[test]
+fn what_was_to_close_is_closed_and_tells_nothing() {
+    let (site, name) = (Site::start(), name());
+    let closing = |somebody: &str, name: &Name, partition| {
+        let producer = site.embedded.transaction_of(somebody);
+        let record = BaseRecord::<[u8], [u8]>::to(&site.writes[0]).partition(partition);
+        send(&producer, record.key(CLOSING.as_bytes()).headers(name.add_to(None)));
+        producer
+    };
+    let _others = closing("t.first", &of_another(), 0);
+    assert_eq!(site.ended().expect("told"), (None, None));
+    let _open = closing("t.second", &Name::new(0, ID.to_owned()), 1);
+    assert_eq!(site.ended().expect("told"), (ABORTED, None));
+    let _open = site.write("t.third", &name, (1, 0));
+    end(&site.write("t.fourth", &name, (0, 2)), true);
+    let _open = closing("t.fifth", &Name::new(0, ID.to_owned()), 3);
+    assert_eq!(site.ended().expect("told"), (COMMITTED, None));
+}
+
+#[test]
+fn what_an_older_build_left_is_committed() {
+    let site = Site::start();
+    let producer = site.embedded.transaction_of("t.older");
+    send(&producer, BaseRecord::<[u8], [u8]>::to(&site.writes[0]).partition(0).payload(b"a record"));
+    assert_eq!(site.ended().expect("told"), (COMMITTED, None));
 }
 
 #[test]
