@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use hashbrown::{HashMap, HashSet};
+use millrace_log::NextOffset;
 use millrace_schemas::{EventTime, WorkspaceId};
 use millrace_tenancy::Directory;
 use rdkafka::Message as _;
@@ -99,6 +100,10 @@ impl Restoring {
         })?;
         self.remember(&runtime, (&mut source, &mut known), &mut batch, stop)?;
         source.restored(next, low);
+        // Where nothing is committed nobody was to read them.
+        if low > next && next > NextOffset::START {
+            tracing::error!(partition, expected = %next, first = %low, "retention removed records before they were combined");
+        }
         Ok(Restored { source, known })
     }
 
