@@ -10,16 +10,18 @@
 
 use super::{
     StageError,
+    entries::told_in,
     left_open::Open,
     past::{Past, Patience},
     positions::{Committed, Positions, SOON},
+    settled::text,
 };
 use chrono::{TimeDelta, Utc};
 use millrace_log::{LogSettings, NextOffset, is_closing};
 use millrace_schemas::{key::TRANSACTION, ledger::Entry};
 use rdkafka::{
     Message,
-    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+    message::{BorrowedMessage, Header, OwnedHeaders},
 };
 use std::{collections::BTreeMap, ops::ControlFlow, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -80,9 +82,7 @@ impl Name {
     }
 
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
-        let headers = message.headers()?;
-        let value = headers.iter().find(|header| header.key == TRANSACTION)?.value?;
-        let mut parts = std::str::from_utf8(value).ok()?.splitn(3, ' ');
+        let mut parts = text(message, TRANSACTION)?.splitn(3, ' ');
         let (number, partition) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         Some(Self { number, partition, producer: parts.next()?.to_owned() })
     }
@@ -230,13 +230,11 @@ impl Forerunners<'_> {
         known: Option<(Name, Outcome)>,
     ) -> Result<Option<Outcome>, StageError> {
         let [.., ledger] = self.writes;
-        // By partition of the ledger, which has all entries of one that is read.
-        let told_in = past.ends(ledger)?.len();
+        let count = past.partitions(ledger)?;
         let mut wanted: BTreeMap<i32, BTreeMap<i32, Committed>> = BTreeMap::new();
         for read in partitions {
-            let told_in = i32::try_from(told_in).ok().and_then(|count| read.checked_rem(count));
             let from = committed.get(read).copied().unwrap_or_default();
-            wanted.entry(told_in.unwrap_or_default()).or_default().insert(*read, from);
+            wanted.entry(told_in(*read, count)).or_default().insert(*read, from);
         }
         for (partition, wanted) in wanted {
             let since = wanted.values().map(Committed::since_ms).min().unwrap_or_default();

@@ -16,6 +16,11 @@ impl Ledger {
 
     /// An entry of this partition of the stage's input.
     pub(super) fn record<'a>(&'a self, partition: i32, entry: &'a [u8]) -> BaseRecord<'a, [u8], [u8]> {
-        BaseRecord::to(&self.topic).partition(partition % self.partitions).payload(entry)
+        BaseRecord::to(&self.topic).partition(told_in(partition, self.partitions)).payload(entry)
     }
+}
+
+/// The partition of the ledger that has all entries of one that is read.
+pub(super) fn told_in(read: i32, partitions: i32) -> i32 {
+    read % partitions
 }

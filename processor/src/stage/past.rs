@@ -82,6 +82,10 @@ impl Past {
         Ok(self.everything.get_or_init(|| made.expect("it is made where there is none")))
     }
 
+    pub(super) fn partitions(&self, topic: &str) -> Result<i32, StageError> {
+        Ok(partition_count(&self.committed, topic)?)
+    }
+
     /// The first offset that retention has left, of each partition of the topic.
     pub(crate) fn lows(&self, topic: &str) -> Result<BTreeMap<i32, NextOffset>, StageError> {
         all(offsets(&self.committed, topic, None, Offset::Beginning)?)
@@ -121,31 +125,9 @@ impl Past {
     }
 
     /// Where transactions begin in these topics that were open when it was asked, and still are after the limit.
-    pub(super) fn still_open(
-        &self,
-        topics: &[String],
-        Patience { limit, shutdown }: Patience<'_>,
-    ) -> Result<Open, StageError> {
-        let ends = |consumer, topic: &String| all(offsets(consumer, topic, None, Offset::End)?);
-        let everything = self.everything()?;
-        let ends_of = |topic| Ok((topic, ends(everything, topic)?));
-        let wanted = topics.iter().map(ends_of).collect::<Result<Vec<_>, StageError>>()?;
-        let deadline = Instant::now() + limit;
-        loop {
-            let mut open = Open::new();
-            for (topic, wanted) in &wanted {
-                let committed = ends(&self.committed, topic)?.into_iter();
-                let behind = committed.filter(|(partition, end)| wanted.get(partition) > Some(end));
-                open.extend(behind.map(|(partition, end)| (((*topic).clone(), partition), end)));
-            }
-            if open.is_empty() || Instant::now() >= deadline {
-                return Ok(open);
-            }
-            if shutdown.is_cancelled() {
-                return Err(StageError::Stopped);
-            }
-            thread::sleep(LOOK_AGAIN);
-        }
+    pub(super) fn still_open(&self, topics: &[String], patience: Patience<'_>) -> Result<Open, StageError> {
+        let topics = topics.iter().map(String::as_str);
+        self.wait(topics, None, patience).map(|(_, open)| open)
     }
 
     /// What this place tells of the transaction that the record there is of.
@@ -192,20 +174,45 @@ impl Past {
         &self,
         topic: &str,
         only: Option<i32>,
-        Patience { limit, shutdown }: Patience<'_>,
+        patience: Patience<'_>,
     ) -> Result<BTreeMap<i32, NextOffset>, StageError> {
-        let wanted = all(offsets(self.everything()?, topic, only, Offset::End)?)?;
+        let (ends, open) = self.wait([topic], only, patience)?;
+        if let Some((topic, partition)) = open.into_keys().next() {
+            return Err(StageError::Unsettled { what: "the end", topic, partition });
+        }
+        Ok(ends.into_iter().map(|((_, partition), end)| (partition, end)).collect())
+    }
+
+    /// Waits until all that is there now is committed or aborted, or for the limit: where the partitions end, and where
+    /// transactions begin that are open.
+    fn wait<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a str>,
+        only: Option<i32>,
+        Patience { limit, shutdown }: Patience<'_>,
+    ) -> Result<(Open, Open), StageError> {
+        let topics: Vec<&str> = topics.into_iter().collect();
+        let ends = |consumer| {
+            let mut ends = Open::new();
+            for topic in &topics {
+                let of_topic = all(offsets(consumer, topic, only, Offset::End)?)?.into_iter();
+                ends.extend(of_topic.map(|(partition, end)| (((*topic).to_owned(), partition), end)));
+            }
+            Ok::<_, StageError>(ends)
+        };
+        let wanted = ends(self.everything()?)?;
         let deadline = Instant::now() + limit;
         loop {
-            let committed = all(offsets(&self.committed, topic, only, Offset::End)?)?;
-            let open = wanted.iter().find(|(partition, end)| committed.get(partition) < Some(end));
-            let Some((partition, _)) = open else { return Ok(wanted) };
+            let mut open = ends(&self.committed)?;
+            open.retain(|place, end| wanted.get(place) > Some(end));
+            if open.is_empty() {
+                return Ok((wanted, open));
+            }
             if shutdown.is_cancelled() {
                 return Err(StageError::Stopped);
             }
             if Instant::now() >= deadline {
-                let (topic, partition) = (topic.to_owned(), *partition);
-                return Err(StageError::Unsettled { what: "the end", topic, partition });
+                return Ok((wanted, open));
             }
             thread::sleep(LOOK_AGAIN);
         }

@@ -48,6 +48,16 @@ impl Site {
         Member { client: client.expect("a member"), owned: BTreeSet::new(), told: 0 }
     }
 
+    /// The first member, once it has everything.
+    fn owner(&self) -> Member {
+        let mut first = self.member("first");
+        until("the first has everything", || {
+            first.step();
+            first.count() == PARTITIONS
+        });
+        first
+    }
+
     /// How many committed records a topic has.
     fn committed(&self, topic: &str) -> usize {
         let consumer: BaseConsumer =
@@ -73,11 +83,7 @@ impl Site {
 
     /// Two members; the first one, which has everything, is told to give something up but has not agreed.
     fn between_two_rounds(&self) -> (Member, Member) {
-        let mut first = self.member("first");
-        until("the first has everything", || {
-            first.step();
-            first.count() == PARTITIONS
-        });
+        let first = self.owner();
         let mut second = self.member("second");
         until("the first has to give something up", || {
             second.step();
@@ -281,11 +287,7 @@ fn a_pause_among_marks_of_transactions_passes_nothing_over() {
 fn who_allows_larger_messages_than_are_fetched_at_once_has_a_client() {
     let mut site = Site::start();
     site.embedded.log.properties.push("message.max.bytes=16777216".to_owned());
-    let mut member = site.member("first");
-    until("it has everything", || {
-        member.step();
-        member.count() == PARTITIONS
-    });
+    site.owner();
 }
 
 /// Here somebody else's stays open: only a Kafka that comes back from a crash leaves one's own.
@@ -366,11 +368,7 @@ fn a_member_ends_that_has_not_heard_what_it_is_to_give_up() {
 fn a_transaction_names_its_first_record_in_each_partition_and_its_offsets() {
     let site = Site::start();
     let topics = site.log.topics();
-    let mut first = site.member("first");
-    until("it has everything", || {
-        first.step();
-        first.count() == PARTITIONS
-    });
+    let first = site.owner();
     let mut offsets = TopicPartitionList::new();
     let mut offset = offsets.add_partition(&topics.metrics, 1);
     offset.set_offset(Offset::Offset(5)).expect("an offset");
@@ -407,11 +405,7 @@ fn a_transaction_names_its_first_record_in_each_partition_and_its_offsets() {
 fn who_has_lost_a_broker_touches_each_partition_before_it_goes_on() {
     let site = Site::start();
     let topics = site.log.topics();
-    let mut first = site.member("first");
-    until("it has everything", || {
-        first.step();
-        first.count() == PARTITIONS
-    });
+    let first = site.owner();
     let lose_a_broker = || first.client.producer.context().error(KafkaError::Global(AllBrokersDown), "lost");
     lose_a_broker();
     first.transact(&topics.dead_letters, 1, 1).expect("committed");
