@@ -48,22 +48,40 @@ fn read<'a>(consumer: &'a BaseConsumer, partitions: &[i32]) -> Batches<'a, Defau
 /// Taken at once.
 const MOST: usize = 7;
 
-/// Takes until as many ends were told.
-fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
-    let (mut seen, mut ends) = (Vec::new(), 0);
+/// A record, or the partition whose end it is.
+type Came = Result<Seen, i32>;
+
+/// Takes until this is all.
+fn until(
+    batches: &mut Batches<'_, DefaultConsumerContext>,
+    what: &str,
+    is_all: impl Fn(&[Came]) -> bool,
+) -> Vec<Came> {
+    let mut came = Vec::new();
     let deadline = Instant::now() + PATIENCE;
-    while ends < wanted {
-        assert!(Instant::now() < deadline, "it does not come to the end");
-        let (records, more) = take(batches);
-        seen.extend(records);
-        ends += more;
+    while !is_all(&came) {
+        assert!(Instant::now() < deadline, "{what}: it does not come after {came:?}");
+        came.extend(take(batches));
     }
-    seen
+    came
 }
 
-/// The records, and how many ends.
-fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize) {
-    let (mut seen, mut ends) = (Vec::new(), 0);
+fn records(came: impl IntoIterator<Item = Came>) -> Vec<Seen> {
+    came.into_iter().filter_map(Result::ok).collect()
+}
+
+fn offsets(came: Vec<Came>) -> Vec<i64> {
+    records(came).iter().map(|(_, offset, ..)| *offset).collect()
+}
+
+/// What came until so many ends were told.
+fn until_ends(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
+    let is_all = |came: &[Came]| came.iter().filter(|it| it.is_err()).count() >= wanted;
+    records(until(batches, "an end", is_all))
+}
+
+fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> Vec<Came> {
+    let mut came = Vec::new();
     let taken: Result<(), KafkaError> = batches.take(Duration::from_millis(50), |item| {
         match item {
             Ok(it) => {
@@ -71,16 +89,16 @@ fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> (Vec<Seen>, usize)
                 assert_eq!(it.payload_len(), it.payload().map_or(0, <[u8]>::len));
                 let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
                 let from_edge = it.has_header(c"edge");
-                seen.push((it.partition(), it.offset(), owned(it.key()), owned(it.payload()), from_edge));
+                came.push(Ok((it.partition(), it.offset(), owned(it.key()), owned(it.payload()), from_edge)));
             }
-            Err(KafkaError::PartitionEOF(_)) => ends += 1,
+            Err(KafkaError::PartitionEOF(partition)) => came.push(Err(partition)),
             Err(error) => return Err(error),
         }
-        Ok(if seen.len() + ends == MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if came.len() == MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     taken.expect("no trouble");
-    assert!(seen.len() + ends <= MOST);
-    (seen, ends)
+    assert!(came.len() <= MOST);
+    came
 }
 
 /// To partition 0.
@@ -97,15 +115,10 @@ fn pause_and_resume(consumer: &BaseConsumer, meanwhile: impl FnOnce()) {
     consumer.resume(&assigned).expect("resumed");
 }
 
-/// Takes until so many records have come.
-fn until_seen(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while seen.len() < wanted {
-        assert!(Instant::now() < deadline, "it does not come");
-        seen.extend(take(batches).0);
-    }
-    seen
+/// The offsets that came until there were so many.
+fn until_seen(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) -> Vec<i64> {
+    let is_all = |came: &[Came]| came.iter().filter(|it| it.is_ok()).count() >= wanted;
+    offsets(until(batches, "a record", is_all))
 }
 
 #[test]
@@ -142,17 +155,23 @@ fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_m
         });
         send(&producer, &[number]);
         let expected = if number == 0 { vec![10] } else { vec![11, 12] };
-        let came = until_seen(&mut batches, expected.len());
-        assert_eq!(came.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), expected);
-        until_ends(&mut batches, 1);
+        let came = until(&mut batches, "records, and their end", |came| {
+            let behind = came.iter().rposition(Result::is_ok).map_or(0, |last| last + 1);
+            came.iter().filter(|it| it.is_ok()).count() >= expected.len() && came[behind..].contains(&Err(0))
+        });
+        assert_eq!(offsets(came), expected);
     }
     // Assigned anew it begins anew, here and not where events are polled.
     assign(&consumer, &[1]);
+    let assigned = consumer.assignment().expect("an assignment");
+    // What it fetches before it has its queue would be polled.
+    consumer.pause(&assigned).expect("paused");
     let deadline = Instant::now() + PATIENCE;
     while consumer.seek(TOPIC, 1, Offset::Beginning, PATIENCE).is_err() {
         assert!(Instant::now() < deadline, "it is not assigned anew");
     }
     batches.add(TOPIC, 1).expect("a queue");
+    consumer.resume(&assigned).expect("resumed");
     let again = until_ends(&mut batches, 1);
     assert_eq!(again.len(), 10);
     assert!(again.iter().all(|(partition, ..)| *partition == 1));
@@ -175,8 +194,7 @@ fn who_fails_is_given_no_more() {
         });
     }
     assert_eq!((refused, given), (Err("no more"), 1));
-    let after = until_seen(&mut batches, 4);
-    assert_eq!(after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), [1, 2, 3, 4], "what is left");
+    assert_eq!(until_seen(&mut batches, 4), [1, 2, 3, 4], "what is left");
 }
 
 #[test]
@@ -193,6 +211,5 @@ fn a_panic_comes_through_and_what_is_left_stays() {
         }
     }));
     assert!(panicked.is_err(), "it did not panic");
-    let after = until_seen(&mut batches, 2);
-    assert_eq!(after.iter().map(|(_, offset, ..)| *offset).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(until_seen(&mut batches, 2), [1, 2]);
 }
