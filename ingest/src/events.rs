@@ -9,7 +9,9 @@ pub use rejection::{Rejection, Rejections};
 
 use crate::content::Format;
 use envelope::Envelope;
-use millrace_schemas::{EventTime, FieldError, QueryMetric, RecordId, ServiceId, WorkspaceId};
+use millrace_schemas::{
+    EventTime, FieldError, QueryMetric, RecordId, ServiceId, WorkspaceId, ledger::EDGE_END,
+};
 use millrace_tenancy::Access;
 use serde_json::Value;
 use std::{collections::HashSet, ops::Range, str::from_utf8, time::Duration};
@@ -29,7 +31,7 @@ pub struct Rules {
 /// The records of one request, and what was refused.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    /// The records one after the other, as JSON.
+    /// The records one after the other, as JSON, each with its [`EDGE_END`].
     bytes: Vec<u8>,
     records: Vec<Record>,
     pub rejections: Rejections,
@@ -165,6 +167,7 @@ impl Parsed {
                 format!("the event has {bytes} bytes; at most {RECORD_BYTES_MAX} are allowed"),
             ));
         }
+        self.bytes.push(EDGE_END);
         let (workspace, service, id) = (metric.workspace_id, metric.service_id, metric.id);
         self.records.push(Record { workspace, service, id, index, range: start..self.bytes.len() });
         Ok(())

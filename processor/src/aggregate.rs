@@ -32,13 +32,13 @@ pub fn derive(row: &mut AggregateRow, sketch: &Sketch) {
     let unsuccessful = row.failed_count + row.timeout_count + row.cancelled_count;
     row.error_rate = ratio(unsuccessful, row.query_count).unwrap_or(0.0);
     row.avg_duration_ms = row.sum_duration_ms.and_then(|sum| Some(sum / ratio(row.duration_count, 1)?));
-    let quantile = |per_mille| {
-        let (value, min, max) =
-            (sketch.quantile(PerMille(per_mille))?, row.min_duration_ms?, row.max_duration_ms?);
-        Some(value.clamp(min, max))
+    let quantiles = || {
+        let (min, max) = (row.min_duration_ms?, row.max_duration_ms?);
+        let values = sketch.quantiles([500, 950, 990].map(PerMille))?;
+        Some(values.map(|value| value.clamp(min, max)))
     };
-    (row.p50_duration_ms, row.p95_duration_ms, row.p99_duration_ms) =
-        (quantile(500), quantile(950), quantile(990));
+    [row.p50_duration_ms, row.p95_duration_ms, row.p99_duration_ms] =
+        quantiles().map_or([None; 3], |values| values.map(Some));
 }
 
 pub fn encode_sketch(bytes: &[u8]) -> String {

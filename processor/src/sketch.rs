@@ -10,6 +10,7 @@ mod bytes;
 
 use bins::Bins;
 pub use bytes::SketchError;
+use std::ops::ControlFlow;
 
 /// Ratio of neighbouring bin bounds.
 const GAMMA: f64 = 1.02;
@@ -41,9 +42,7 @@ impl Sketch {
 
     pub fn merge(&mut self, other: &Self) {
         self.zeros = self.zeros.saturating_add(other.zeros);
-        for (index, count) in other.bins.iter() {
-            self.bins.add(index, count);
-        }
+        other.bins.for_each(|index, count| self.bins.add(index, count));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -51,24 +50,36 @@ impl Sketch {
     }
 
     pub fn count(&self) -> u64 {
-        self.bins.iter().map(|(_, count)| count).fold(self.zeros, u64::saturating_add)
+        self.zeros.saturating_add(self.bins.sum())
     }
 
     /// The value of rank ⌈q·n⌉ (nearest rank), within 1 %; `None` of an empty sketch.
     pub fn quantile(&self, q: PerMille) -> Option<f64> {
+        self.quantiles([q]).map(|[value]| value)
+    }
+
+    /// The same of several at once, the smaller one first.
+    pub fn quantiles<const N: usize>(&self, of: [PerMille; N]) -> Option<[f64; N]> {
+        debug_assert!(of.is_sorted_by_key(|q| q.0), "they rise");
         let count = self.count();
-        let rank = (count - floor_share(count, 1000 - q.0.min(1000))).max(1);
         if count == 0 {
             return None;
         }
-        let mut seen = self.zeros;
-        if rank <= seen {
-            return Some(0.0);
+        let ranks = of.map(|q| (count - floor_share(count, 1000 - q.0.min(1000))).max(1));
+        let (mut values, mut found, mut seen) = ([0.0; N], 0, self.zeros);
+        while found < N && ranks[found] <= seen {
+            found += 1;
         }
-        self.bins.iter().find_map(|(index, count)| {
+        let walked = self.bins.walk(|index, count| {
             seen = seen.saturating_add(count);
-            (rank <= seen).then(|| value_of(index))
-        })
+            while found < N && ranks[found] <= seen {
+                values[found] = value_of(index);
+                found += 1;
+            }
+            if found == N { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        debug_assert!(walked.is_break() || found == N, "no rank is above the count");
+        Some(values)
     }
 
     /// Bytes held on the heap.
@@ -88,7 +99,10 @@ fn floor_share(count: u64, per_mille: u64) -> u64 {
     reason = "values are within VALUE_MIN..=VALUE_MAX: some thousand bins"
 )]
 fn bin_of(value: f64) -> i32 {
-    (value.ln() * INVERSE_LN_GAMMA).ceil() as i32
+    let place = value.ln() * INVERSE_LN_GAMMA;
+    // Rounded up, as `ceil` would; which is a call where the processor may be an old one.
+    let towards_zero = place as i32;
+    towards_zero + i32::from(f64::from(towards_zero) < place)
 }
 
 /// 1 / ln 1.02

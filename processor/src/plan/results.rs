@@ -1,7 +1,7 @@
 //! Reads the rows that [`super::Plan::finish`] gives, and the keys of partial states.
 
 use super::PlanError;
-use crate::sketch::Sketch;
+use crate::{aggregate::encode_sketch, sketch::Sketch};
 use arrow::{
     array::{Array, AsArray, RecordBatch},
     datatypes::{Float64Type, Int64Type},
@@ -39,6 +39,8 @@ pub struct Totals {
     pub min_duration_ms: Option<f64>,
     pub max_duration_ms: Option<f64>,
     pub sketch: Sketch,
+    /// As rows hold it.
+    pub sketch_text: String,
 }
 
 /// The key of a row of results or of partial states.
@@ -65,6 +67,7 @@ fn totals_at(batch: &RecordBatch, row: usize) -> Result<Totals, PlanError> {
         values.is_valid(row).then(|| values.value(row))
     };
     let count = |column: usize| integer(column).unwrap_or(0);
+    let sketch = batch.column(FIRST + 10).as_binary::<i32>().value(row);
     Ok(Totals {
         key: key_at(batch, row),
         bucket: EventTime(batch.column(BUCKET).as_primitive::<Int64Type>().value(row)),
@@ -78,6 +81,7 @@ fn totals_at(batch: &RecordBatch, row: usize) -> Result<Totals, PlanError> {
         sum_duration_ms: float(7),
         min_duration_ms: float(8),
         max_duration_ms: float(9),
-        sketch: Sketch::from_bytes(batch.column(FIRST + 10).as_binary::<i32>().value(row))?,
+        sketch: Sketch::from_bytes(sketch)?,
+        sketch_text: encode_sketch(sketch),
     })
 }

@@ -64,7 +64,7 @@ fn usual(bytes: &[u8]) -> Option<(Identity, Measured)> {
     found.read_usual::<8>(&mut reader)?;
     found.read_usual::<9>(&mut reader)?;
     found.read_usual::<10>(&mut reader)?;
-    if reader.take(b"}") && reader.is_at_end_of_text() { found.split() } else { None }
+    if reader.take(b"}") && reader.reaches_end() { found.split() } else { None }
 }
 
 fn in_any_order(bytes: &[u8]) -> Option<(Identity, Measured)> {
@@ -89,7 +89,7 @@ fn in_any_order(bytes: &[u8]) -> Option<(Identity, Measured)> {
             _ => return None,
         }
     }
-    if !reader.is_at_end_of_text() || seen | OPTIONAL != ALL {
+    if !reader.reaches_end() || seen | OPTIONAL != ALL {
         return None;
     }
     found.split()

@@ -2,7 +2,7 @@
 
 use super::hex;
 use memchr::{memchr, memchr2};
-use millrace_schemas::{EventTime, Status};
+use millrace_schemas::{EventTime, Status, ledger::EDGE_END};
 use uuid::Uuid;
 
 /// So many decimal digits fit into the 53 bits of a double, and so many into 64.
@@ -33,8 +33,9 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, joined: 0 }
     }
 
-    /// Everything was read, and it is UTF-8.
-    pub(super) fn is_at_end_of_text(&self) -> bool {
+    /// Nothing is left but what the edge ends its records with, and all is UTF-8.
+    pub(super) fn reaches_end(&mut self) -> bool {
+        self.take(&[EDGE_END]);
         self.at == self.bytes.len() && (self.joined.is_ascii() || std::str::from_utf8(self.bytes).is_ok())
     }
 

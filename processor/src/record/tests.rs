@@ -1,5 +1,5 @@
 use super::*;
-use millrace_schemas::QueryMetric;
+use millrace_schemas::{QueryMetric, ledger::EDGE_END};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -142,8 +142,11 @@ fn plain() -> Value {
 fn the_fast_path_takes_what_producers_write() {
     let expected = parse(plain().to_string().as_bytes()).ok();
     assert!(expected.is_some());
-    for written in [as_serde_writes(&plain()), plain().to_string(), spaced(&plain())] {
+    for mut written in [as_serde_writes(&plain()), plain().to_string(), spaced(&plain())] {
         assert_eq!(quick::parse(written.as_bytes()), expected, "{written}");
+        written.push(char::from(EDGE_END));
+        assert_eq!(quick::parse(written.as_bytes()), expected, "{written} of an edge");
+        agree(format!("{written} x").as_bytes());
     }
     for optional in ["rows_affected", "error_message", "tags"] {
         let mut record = plain();
@@ -181,5 +184,6 @@ proptest! {
         let fields: Vec<_> = fields.into_iter().map(|field| format!("\"{field}\":{space}{}", value(field))).collect();
         let written = format!("{{{}}}", fields.join(&format!(",{space}")));
         agree(written.as_bytes());
+        agree(format!("{written} {space}").as_bytes());
     }
 }

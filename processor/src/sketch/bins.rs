@@ -1,5 +1,7 @@
 //! The counts of a sketch.
 
+use std::ops::ControlFlow;
+
 /// Contiguous bins. Most sketches are of few values and there are very many of them: their counts have 16 bits until one
 /// has more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +26,21 @@ impl Default for Counts {
 }
 
 impl Bins {
+    #[inline]
     pub(super) fn add(&mut self, index: i32, count: u64) {
+        // Nearly always its bin is there, and stays narrow.
+        if let Counts::Narrow(counts) = &mut self.counts
+            && let Some(found) = counts.get_mut(index.wrapping_sub(self.first).cast_unsigned() as usize)
+            && let Ok(sum) = u16::try_from(count.saturating_add((*found).into()))
+        {
+            *found = sum;
+        } else {
+            self.add_anywhere(index, count);
+        }
+    }
+
+    #[inline(never)]
+    fn add_anywhere(&mut self, index: i32, count: u64) {
         if let Counts::Narrow(counts) = &mut self.counts {
             let found = bin(counts, &mut self.first, index);
             if let Some(sum) = u16::try_from(count).ok().and_then(|count| found.checked_add(count)) {
@@ -39,14 +55,36 @@ impl Bins {
         }
     }
 
-    /// (index, count) of every bin that isn't empty, in rising order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
-        let (narrow, wide): (&[u16], &[u64]) = match &self.counts {
-            Counts::Narrow(counts) => (counts, &[]),
-            Counts::Wide(counts) => (&[], counts),
-        };
-        let counts = narrow.iter().map(|count| u64::from(*count)).chain(wide.iter().copied());
-        (self.first..).zip(counts).filter(|(_, count)| *count > 0)
+    /// Gives `each` (index, count) of every bin that isn't empty, in rising order, until it breaks off.
+    pub(super) fn walk<B>(&self, each: impl FnMut(i32, u64) -> ControlFlow<B>) -> ControlFlow<B> {
+        match &self.counts {
+            Counts::Narrow(counts) => walk(self.first, counts, each),
+            Counts::Wide(counts) => walk(self.first, counts, each),
+        }
+    }
+
+    pub(super) fn for_each(&self, mut each: impl FnMut(i32, u64)) {
+        let walked = self.walk::<()>(|index, count| {
+            each(index, count);
+            ControlFlow::Continue(())
+        });
+        debug_assert!(walked.is_continue());
+    }
+
+    /// Of all bins together.
+    pub(super) fn sum(&self) -> u64 {
+        match &self.counts {
+            Counts::Narrow(counts) => counts.iter().map(|count| u64::from(*count)).sum(),
+            Counts::Wide(counts) => counts.iter().copied().fold(0, u64::saturating_add),
+        }
+    }
+
+    /// Those that aren't empty.
+    pub(super) fn filled(&self) -> usize {
+        match &self.counts {
+            Counts::Narrow(counts) => counts.iter().filter(|count| **count > 0).count(),
+            Counts::Wide(counts) => counts.iter().filter(|count| **count > 0).count(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,6 +105,20 @@ impl Bins {
             Counts::Wide(counts) => counts.capacity() * size_of::<u64>(),
         }
     }
+}
+
+fn walk<T: Copy + Into<u64>, B>(
+    first: i32,
+    counts: &[T],
+    mut each: impl FnMut(i32, u64) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    for (index, count) in (first..).zip(counts) {
+        let count = (*count).into();
+        if count > 0 {
+            each(index, count)?;
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// The count of a bin, which is there afterwards.
@@ -112,7 +164,11 @@ mod tests {
                 *sum = sum.saturating_add(*count);
             }
             let all = bins(counts.iter().copied());
-            prop_assert!(all.iter().eq(truth.iter().map(|(index, count)| (*index, *count))));
+            let mut walked = Vec::new();
+            all.for_each(|index, count| walked.push((index, count)));
+            prop_assert_eq!(&walked, &truth.iter().map(|(index, count)| (*index, *count)).collect::<Vec<_>>());
+            prop_assert_eq!(all.filled(), truth.len());
+            prop_assert_eq!(all.sum(), truth.values().copied().fold(0, u64::saturating_add));
             prop_assert_eq!(all.is_empty(), truth.is_empty());
             // The same counts are the same bins, in whatever order they came.
             prop_assert_eq!(&all, &bins(counts.iter().rev().copied()));

@@ -4,6 +4,8 @@
 use super::{Sketch, VALUE_MAX, VALUE_MIN, bin_of};
 
 const VERSION: u8 = 1;
+/// Bytes below are whole integers.
+const CONTINUES: u8 = 0x80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SketchError {
@@ -26,16 +28,21 @@ impl Sketch {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         put(out, self.zeros);
-        put(out, u64::try_from(self.bins.iter().count()).expect("bins number some thousands"));
+        let filled = self.bins.filled();
+        put(out, u64::try_from(filled).expect("bins number some thousands"));
+        out.reserve(2 * filled);
         let mut previous = None;
-        for (index, count) in self.bins.iter() {
-            match previous {
-                None => put(out, zigzag(index)),
-                Some(previous) => put(out, u64::from(index.abs_diff(previous))),
+        self.bins.for_each(|index, count| {
+            let distance = previous.map_or_else(|| zigzag(index), |previous| index.abs_diff(previous).into());
+            match (u8::try_from(distance), u8::try_from(count)) {
+                (Ok(distance @ ..CONTINUES), Ok(count @ ..CONTINUES)) => out.extend([distance, count]),
+                _ => {
+                    put(out, distance);
+                    put(out, count);
+                }
             }
-            put(out, count);
             previous = Some(index);
-        }
+        });
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SketchError> {
@@ -53,6 +60,7 @@ impl Sketch {
         }
         self.zeros = self.zeros.saturating_add(take(&mut rest)?);
         let bins = take(&mut rest)?;
+        let bins_possible = bin_of(VALUE_MIN)..=bin_of(VALUE_MAX);
         let mut previous = None;
         for _ in 0..bins {
             let index = match previous {
@@ -60,7 +68,7 @@ impl Sketch {
                 Some(previous) => next_index(previous, take(&mut rest)?)?,
             };
             let count = take(&mut rest)?;
-            if count == 0 || !(bin_of(VALUE_MIN)..=bin_of(VALUE_MAX)).contains(&index) {
+            if count == 0 || !bins_possible.contains(&index) {
                 return Err(SketchError::Malformed);
             }
             self.bins.add(index, count);
@@ -95,7 +103,18 @@ fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+#[inline]
 fn take(bytes: &mut &[u8]) -> Result<u64, SketchError> {
+    match bytes.split_first() {
+        Some((byte, rest)) if *byte < CONTINUES => {
+            *bytes = rest;
+            Ok((*byte).into())
+        }
+        _ => take_long(bytes),
+    }
+}
+
+fn take_long(bytes: &mut &[u8]) -> Result<u64, SketchError> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first().ok_or(SketchError::Malformed)?;

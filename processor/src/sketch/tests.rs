@@ -56,6 +56,8 @@ proptest! {
     #[test]
     fn every_quantile_is_within_one_percent(values in values(), q in 0_u64..=1000) {
         let sketch = sketch_of(&values);
+        let at_once = sketch.quantiles(GRID.map(PerMille));
+        prop_assert_eq!(at_once, Some(GRID.map(|q| sketch.quantile(PerMille(q)).expect("not empty"))));
         for q in GRID.into_iter().chain([q]) {
             let estimate = sketch.quantile(PerMille(q)).expect("not empty");
             let exact = exact(&values, PerMille(q));

@@ -26,7 +26,11 @@ use crate::{
 };
 use judging::{Open, judge};
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
-use millrace_schemas::{EventTime, ledger::FROM_EDGE, topic::Topics};
+use millrace_schemas::{
+    EventTime,
+    ledger::{EDGE_END, FROM_EDGE},
+    topic::Topics,
+};
 use millrace_tenancy::Directory;
 use pace::Pace;
 use rdkafka::{
@@ -331,8 +335,10 @@ fn wait(runtime: &Runtime, duration: Duration) {
 
 fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
     let append_time = EventTime::from_millis(message.timestamp_ms().unwrap_or(0));
-    let mut record = Record::parse(message.partition(), message.offset(), append_time, message.payload());
-    record.from_edge = message.has_header(from_edge);
+    let payload = message.payload();
+    let mut record = Record::parse(message.partition(), message.offset(), append_time, payload);
+    record.from_edge =
+        payload.is_some_and(|bytes| bytes.last() == Some(&EDGE_END)) && message.has_header(from_edge);
     record
 }
 

@@ -167,10 +167,10 @@ impl Slot {
         let results = totals(&plan.finish(&[states]).await?)?;
         self.last_emitted = emission.position;
         self.first_row.get_or_insert(emission.aggregates_end);
-        Ok(results.into_iter().map(|totals| self.row(&totals, emission)).collect())
+        Ok(results.into_iter().map(|totals| self.row(totals, emission)).collect())
     }
 
-    fn row(&mut self, totals: &Totals, emission: Emission) -> AggregateRow {
+    fn row(&mut self, totals: Totals, emission: Emission) -> AggregateRow {
         let state = self.keys.get_mut(&totals.key).expect("every state's key was entered when it was added");
         self.dirty -= usize::from(state.is_dirty());
         self.late -= usize::from(state.has_late);
@@ -215,17 +215,20 @@ pub(super) async fn delta_rows(
     position: i64,
 ) -> Result<Vec<AggregateRow>, PlanError> {
     let results = totals(&plan.finish(states).await?)?;
-    let delta = |totals: &Totals| AggregateRow {
-        kind: Kind::Delta,
-        revision: 1,
-        is_final: true,
-        late_count: totals.query_count,
-        ..row_of(totals, (window, totals.bucket), position)
+    let delta = |totals: Totals| {
+        let id = (window, totals.bucket);
+        AggregateRow {
+            kind: Kind::Delta,
+            revision: 1,
+            is_final: true,
+            late_count: totals.query_count,
+            ..row_of(totals, id, position)
+        }
     };
-    Ok(results.iter().map(delta).collect())
+    Ok(results.into_iter().map(delta).collect())
 }
 
-fn row_of(totals: &Totals, (window, start): SlotId, position: i64) -> AggregateRow {
+fn row_of(totals: Totals, (window, start): SlotId, position: i64) -> AggregateRow {
     let mut row = AggregateRow {
         version: VERSION,
         kind: Kind::Row,
@@ -252,7 +255,7 @@ fn row_of(totals: &Totals, (window, start): SlotId, position: i64) -> AggregateR
         is_final: false,
         late_count: 0,
         position,
-        sketch: aggregate::encode_sketch(&totals.sketch.to_bytes()),
+        sketch: totals.sketch_text,
     };
     aggregate::derive(&mut row, &totals.sketch);
     row
