@@ -10,7 +10,6 @@ mod bytes;
 
 use bins::Bins;
 pub use bytes::SketchError;
-use std::ops::ControlFlow;
 
 /// Ratio of neighbouring bin bounds.
 const GAMMA: f64 = 1.02;
@@ -66,20 +65,8 @@ impl Sketch {
             return None;
         }
         let ranks = of.map(|q| (count - floor_share(count, 1000 - q.0.min(1000))).max(1));
-        let (mut values, mut found, mut seen) = ([0.0; N], 0, self.zeros);
-        while found < N && ranks[found] <= seen {
-            found += 1;
-        }
-        let walked = self.bins.walk(|index, count| {
-            seen = seen.saturating_add(count);
-            while found < N && ranks[found] <= seen {
-                values[found] = value_of(index);
-                found += 1;
-            }
-            if found == N { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        debug_assert!(walked.is_break() || found == N, "no rank is above the count");
-        Some(values)
+        let above_zeros = ranks.map(|rank| rank.saturating_sub(self.zeros));
+        Some(self.bins.find(above_zeros).map(|index| index.map_or(0.0, value_of)))
     }
 
     /// Bytes held on the heap.

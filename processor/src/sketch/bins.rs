@@ -1,6 +1,7 @@
 //! The counts of a sketch.
 
-use std::ops::ControlFlow;
+/// Bins whose counts are added up at once when a rank is looked for.
+const BLOCK: usize = 16;
 
 /// Contiguous bins. Most sketches are of few values and there are very many of them: their counts have 16 bits until one
 /// has more.
@@ -55,27 +56,36 @@ impl Bins {
         }
     }
 
-    /// Gives `each` (index, count) of every bin that isn't empty, in rising order, until it breaks off.
-    pub(super) fn walk<B>(&self, each: impl FnMut(i32, u64) -> ControlFlow<B>) -> ControlFlow<B> {
+    /// Gives `each` (index, count) of every bin that isn't empty, in rising order.
+    pub(super) fn for_each(&self, each: impl FnMut(i32, u64)) {
         match &self.counts {
-            Counts::Narrow(counts) => walk(self.first, counts, each),
-            Counts::Wide(counts) => walk(self.first, counts, each),
+            Counts::Narrow(counts) => for_each(self.first, counts, each),
+            Counts::Wide(counts) => for_each(self.first, counts, each),
         }
     }
 
-    pub(super) fn for_each(&self, mut each: impl FnMut(i32, u64)) {
-        let walked = self.walk::<()>(|index, count| {
-            each(index, count);
-            ControlFlow::Continue(())
-        });
-        debug_assert!(walked.is_continue());
+    /// The index of the bin in which each of these ranks is, which rise: the first has rank 1. `None` of rank 0; what is
+    /// above all is in the last one.
+    pub(super) fn find<const N: usize>(&self, ranks: [u64; N]) -> [Option<i32>; N] {
+        match &self.counts {
+            Counts::Narrow(counts) => find(self.first, counts, narrow_sum, ranks),
+            Counts::Wide(counts) => find(self.first, counts, wide_sum, ranks),
+        }
+    }
+
+    /// Makes room for so many more bins.
+    pub(super) fn reserve(&mut self, more: usize) {
+        match &mut self.counts {
+            Counts::Narrow(counts) => counts.reserve(more),
+            Counts::Wide(counts) => counts.reserve(more),
+        }
     }
 
     /// Of all bins together.
     pub(super) fn sum(&self) -> u64 {
         match &self.counts {
-            Counts::Narrow(counts) => counts.iter().map(|count| u64::from(*count)).sum(),
-            Counts::Wide(counts) => counts.iter().copied().fold(0, u64::saturating_add),
+            Counts::Narrow(counts) => narrow_sum(counts),
+            Counts::Wide(counts) => wide_sum(counts),
         }
     }
 
@@ -107,18 +117,43 @@ impl Bins {
     }
 }
 
-fn walk<T: Copy + Into<u64>, B>(
-    first: i32,
-    counts: &[T],
-    mut each: impl FnMut(i32, u64) -> ControlFlow<B>,
-) -> ControlFlow<B> {
+fn for_each<T: Copy + Into<u64>>(first: i32, counts: &[T], mut each: impl FnMut(i32, u64)) {
     for (index, count) in (first..).zip(counts) {
         let count = (*count).into();
         if count > 0 {
-            each(index, count)?;
+            each(index, count);
         }
     }
-    ControlFlow::Continue(())
+}
+
+fn find<T, const N: usize>(
+    first: i32,
+    counts: &[T],
+    sum: impl Fn(&[T]) -> u64,
+    ranks: [u64; N],
+) -> [Option<i32>; N] {
+    let (mut at, mut below) = (0, 0_u64);
+    ranks.map(|rank| {
+        // Blocks without a look at each of their bins, and then one by one.
+        for step in [BLOCK, 1] {
+            while at + step < counts.len() {
+                let up_to = below.saturating_add(sum(&counts[at..at + step]));
+                if up_to >= rank {
+                    break;
+                }
+                (at, below) = (at + step, up_to);
+            }
+        }
+        (rank > 0).then(|| first + i32::try_from(at).expect("bins number some thousands"))
+    })
+}
+
+fn narrow_sum(counts: &[u16]) -> u64 {
+    counts.iter().map(|count| u64::from(*count)).sum()
+}
+
+fn wide_sum(counts: &[u64]) -> u64 {
+    counts.iter().copied().fold(0, u64::saturating_add)
 }
 
 /// The count of a bin, which is there afterwards.

@@ -60,6 +60,10 @@ impl Sketch {
         }
         self.zeros = self.zeros.saturating_add(take(&mut rest)?);
         let bins = take(&mut rest)?;
+        if self.bins.is_empty() {
+            // As many as it says there are, but no more than can be in so many bytes.
+            self.bins.reserve(usize::try_from(bins).unwrap_or(usize::MAX).min(rest.len() / 2));
+        }
         let bins_possible = bin_of(VALUE_MIN)..=bin_of(VALUE_MAX);
         let mut previous = None;
         for _ in 0..bins {
