@@ -167,7 +167,7 @@ impl Parsed {
                 format!("the event has {bytes} bytes; at most {RECORD_BYTES_MAX} are allowed"),
             ));
         }
-        self.bytes.push(EDGE_END);
+        self.bytes.extend(EDGE_END);
         let (workspace, service, id) = (metric.workspace_id, metric.service_id, metric.id);
         self.records.push(Record { workspace, service, id, index, range: start..self.bytes.len() });
         Ok(())

@@ -9,12 +9,11 @@ use crate::{
 };
 use link::Link;
 use millrace_log::{LogSettings, set_default};
-use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, ledger::FROM_EDGE, token::Origin};
+use millrace_schemas::{ServiceId, WorkspaceId, key::record_key, token::Origin};
 use rdkafka::{
     ClientConfig,
     config::FromClientConfigAndContext,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
 use std::{
@@ -55,8 +54,6 @@ pub struct KafkaLog {
     origin: OnceLock<Origin>,
     producer: RwLock<Arc<LinkedProducer>>,
     accepted: Arc<Accepted>,
-    /// The header of each record.
-    instance: String,
     teller: Mutex<Option<Teller>>,
 }
 
@@ -76,7 +73,6 @@ impl KafkaLog {
             topic: settings.topics().metrics,
             origin: OnceLock::new(),
             producer,
-            instance: accepted.instance.to_string(),
             accepted,
             teller: Mutex::default(),
         })
@@ -142,9 +138,7 @@ impl Log for KafkaLog {
         let mut keys = Keys::default();
         for (given, (record, bytes)) in parsed.records().enumerate() {
             let key = keys.of(record.workspace, record.service);
-            let from_edge = Header { key: FROM_EDGE, value: Some(&self.instance) };
             let base = BaseRecord::with_opaque_to(&self.topic, Arc::clone(delivery)).key(key).payload(bytes);
-            let base = base.headers(OwnedHeaders::new_with_capacity(1).insert(from_edge));
             match producer.send(base).map_err(|(error, _)| error) {
                 Ok(()) => {}
                 Err(error) if concerns_all(&error) => {

@@ -5,9 +5,8 @@
 
 use rdkafka::{
     bindings::{
-        rd_kafka_consume_batch_queue, rd_kafka_consume_callback_queue, rd_kafka_header_get_last,
-        rd_kafka_headers_t, rd_kafka_message_destroy, rd_kafka_message_headers, rd_kafka_message_t,
-        rd_kafka_message_timestamp, rd_kafka_queue_destroy, rd_kafka_queue_forward,
+        rd_kafka_consume_batch_queue, rd_kafka_consume_callback_queue, rd_kafka_message_destroy,
+        rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_queue_destroy, rd_kafka_queue_forward,
         rd_kafka_queue_get_partition, rd_kafka_queue_new, rd_kafka_queue_t, rd_kafka_t,
         rd_kafka_timestamp_type_t, rd_kafka_yield,
     },
@@ -17,7 +16,7 @@ use rdkafka::{
 };
 use std::{
     any::Any,
-    ffi::{CStr, CString, c_int, c_void},
+    ffi::{CString, c_int, c_void},
     marker::PhantomData,
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -194,22 +193,6 @@ impl Fetched<'_> {
         // SAFETY: it reads the message, and writes the kind.
         let ms = unsafe { rd_kafka_message_timestamp(self.native.as_ptr(), &raw mut kind) };
         (kind != rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && ms >= 0).then_some(ms)
-    }
-
-    pub fn has_header(&self, name: &CStr) -> bool {
-        let mut headers: *mut rd_kafka_headers_t = ptr::null_mut();
-        let (mut value, mut length) = (ptr::null(), 0);
-        // SAFETY: it parses the headers of the message, which keeps them, and writes where they are; where there are none
-        // it says so, and nothing is looked up.
-        let error = unsafe {
-            match rd_kafka_message_headers(self.native.as_ptr(), &raw mut headers) {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    rd_kafka_header_get_last(headers, name.as_ptr(), &raw mut value, &raw mut length)
-                }
-                error => error,
-            }
-        };
-        error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     site::usage::{Spent, Usage},
-    stall::Watch,
+    stall::{STALL_MAX, Watch},
 };
 use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
@@ -64,28 +64,66 @@ pub(super) async fn bytes_written(log: &LogSettings) -> anyhow::Result<u64> {
         let topics = log.topics();
         let written =
             [topics.partials, topics.aggregates, topics.progress, topics.dead_letters, topics.ledger];
-        written.iter().map(|topic| value_bytes(&log, topic)).sum()
+        written.iter().map(|topic| Ok(values(&log, &at(&log, topic, Offset::Beginning)?)?.bytes)).sum()
     })
     .await?
 }
 
-fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
+/// Where the raw topic ends by now.
+pub(super) async fn raw_ends(log: &LogSettings) -> anyhow::Result<TopicPartitionList> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || {
+        let ends = at(&log, &log.topics().metrics, Offset::End)?;
+        let consumer: BaseConsumer = log.consumer("bench-ends").create()?;
+        let ends = consumer.offsets_for_times(ends, STALL_MAX)?;
+        ends.elements().iter().try_for_each(|element| element.error())?;
+        Ok(ends)
+    })
+    .await?
+}
+
+/// The values of the raw topic from there on.
+pub(super) async fn raw_values(log: &LogSettings, from: TopicPartitionList) -> anyhow::Result<Values> {
+    let log = log.clone();
+    tokio::task::spawn_blocking(move || values(&log, &from)).await?
+}
+
+#[derive(Default)]
+pub(super) struct Values {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+/// Every partition of a topic, at this place.
+fn at(log: &LogSettings, topic: &str, place: Offset) -> anyhow::Result<TopicPartitionList> {
+    let consumer: BaseConsumer = log.consumer("bench-partitions").create()?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partition_count(&consumer, topic)? {
+        list.add_partition_offset(topic, partition, place)?;
+    }
+    Ok(list)
+}
+
+/// Those of these partitions, from there to their ends.
+fn values(log: &LogSettings, from: &TopicPartitionList) -> anyhow::Result<Values> {
     let consumer: BaseConsumer =
         log.consumer("bench-written").set("enable.partition.eof", "true").create()?;
     // Past rdkafka, which logs the end of a partition as an error.
     let mut batches = Batches::new(&consumer);
-    let (mut list, mut left) = (TopicPartitionList::new(), HashSet::new());
-    for partition in 0..partition_count(&consumer, topic)? {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
-        batches.add(topic, partition)?;
-        left.insert(partition);
+    let mut left = HashSet::new();
+    for element in from.elements() {
+        batches.add(element.topic(), element.partition())?;
+        left.insert(element.partition());
     }
-    consumer.assign(&list)?;
-    let (mut bytes, mut watch) = (0, Watch::new());
+    consumer.assign(from)?;
+    let (mut all, mut watch) = (Values::default(), Watch::new());
     while !left.is_empty() {
         batches.take(WAIT, |taken| {
             match taken {
-                Ok(message) => bytes += message.payload_len() as u64,
+                Ok(message) => {
+                    all.records += 1;
+                    all.bytes += message.payload_len() as u64;
+                }
                 Err(KafkaError::PartitionEOF(partition)) => {
                     left.remove(&partition);
                 }
@@ -93,7 +131,7 @@ fn value_bytes(log: &LogSettings, topic: &str) -> anyhow::Result<u64> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        watch.look((bytes, left.len()), || format!("stuck reading {topic}"))?;
+        watch.look((all.bytes, left.len()), || format!("stuck reading what was written: {from:?}"))?;
     }
-    Ok(bytes)
+    Ok(all)
 }

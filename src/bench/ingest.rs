@@ -4,6 +4,7 @@ mod limit;
 mod phases;
 
 use super::{
+    drain::{self, Values},
     load::{self, Answered, Load, Shape, batch::Target, latency::Percentiles},
     say,
     site::{
@@ -79,9 +80,12 @@ struct Run {
     cpu_s_per_million: f64,
     limit_cpu_s_per_million: Option<f64>,
     peak_rss_mb: f64,
+    /// Of requests, with their headers.
     bytes_in_per_record: f64,
-    /// In the log's files, where it is embedded.
-    bytes_out_per_record: Option<f64>,
+    /// Values, as JSON.
+    bytes_out_per_record: f64,
+    /// In the log's files, compressed, where it is embedded.
+    log_bytes_per_record: Option<f64>,
     cores_edge: f64,
     /// The embedded log's and store's.
     cores_log: Option<f64>,
@@ -149,6 +153,7 @@ impl IngestBench {
         let [warm_up, duration] = self.times();
         let mut load = Load::start(target, shape).await?;
         sleep(warm_up).await;
+        let ends = drain::raw_ends(&site.log).await?;
         let (log_bytes, sums) = (site.log_bytes(), Sums::of(edge).await?);
         let (edge_usage, log_usage, own_usage) = (edge.usage()?, site.host_usage()?, Usage::start()?);
         load.measure();
@@ -158,7 +163,9 @@ impl IngestBench {
         let sums = [sums, Sums::of(edge).await?];
         let written = site.log_bytes().zip(log_bytes).map(|(now, before)| now.saturating_sub(before));
         let (answered, elapsed) = load.end().await?;
-        let measured = Measured { shape, answered, elapsed, edge: edge_spent, log, load: own, sums, written };
+        let values = drain::raw_values(&site.log, ends).await?;
+        let measured =
+            Measured { shape, answered, elapsed, edge: edge_spent, log, load: own, sums, values, written };
         measured.summarize().context("no request was accepted")
     }
 
@@ -176,6 +183,7 @@ impl IngestBench {
             "peak RSS MB",
             "bytes in",
             "out",
+            "in the log's files",
             "cores: edge",
             "log",
             "load",
@@ -210,6 +218,8 @@ struct Measured {
     log: Option<Spent>,
     load: Spent,
     sums: [Sums; 2],
+    /// From the first one measured on, and those that came after the last.
+    values: Values,
     written: Option<u64>,
 }
 
@@ -236,7 +246,8 @@ impl Measured {
             peak_rss_mb: edge.peak_rss_mb,
             bytes_in_per_record: count(answered.bytes_sent)
                 / count(answered.requests * u64::from(shape.events)),
-            bytes_out_per_record: self.written.map(|bytes| count(bytes) / count(records)),
+            bytes_out_per_record: count(self.values.bytes) / count(self.values.records),
+            log_bytes_per_record: self.written.map(|bytes| count(bytes) / count(records)),
             cores_edge: edge.cores(),
             cores_log: self.log.map(|log| log.cores()),
             cores_load: self.load.cores(),
@@ -270,7 +281,8 @@ impl Run {
             maybe(self.limit_cpu_s_per_million, two),
             whole(self.peak_rss_mb),
             whole(self.bytes_in_per_record),
-            maybe(self.bytes_out_per_record, whole),
+            whole(self.bytes_out_per_record),
+            maybe(self.log_bytes_per_record, whole),
             cores(self.cores_edge),
             maybe(self.cores_log, cores),
             cores(self.cores_load),

@@ -60,7 +60,7 @@ fn good_events_become_records_as_the_schema_writes_them() {
     assert_eq!((parsed.len(), parsed.count, parsed.rejections.count()), (2, 2, 0));
     for (record, bytes) in parsed.records() {
         let metric = QueryMetric::from_slice(bytes).expect("a valid record");
-        assert_eq!(bytes.last(), Some(&EDGE_END));
+        assert!(bytes.ends_with(EDGE_END));
         assert_eq!((metric.workspace_id, metric.service_id), (record.workspace, record.service));
         assert!(
             std::str::from_utf8(bytes).expect("UTF-8").contains("\"tags\":[]"),

@@ -2,7 +2,6 @@ use super::*;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::DefaultConsumerContext,
-    message::{Header, OwnedHeaders},
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
 };
@@ -11,7 +10,7 @@ use std::time::Instant;
 const TOPIC: &str = "metrics";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type Seen = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, bool);
+type Seen = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// With the topic, and a producer.
 fn cluster(partitions: i32) -> (MockCluster<'static, DefaultProducerContext>, BaseProducer) {
@@ -88,8 +87,7 @@ fn take(batches: &mut Batches<'_, DefaultConsumerContext>) -> Vec<Came> {
                 assert!(it.timestamp_ms().is_some_and(|ms| ms > 0));
                 assert_eq!(it.payload_len(), it.payload().map_or(0, <[u8]>::len));
                 let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-                let from_edge = it.has_header(c"edge");
-                came.push(Ok((it.partition(), it.offset(), owned(it.key()), owned(it.payload()), from_edge)));
+                came.push(Ok((it.partition(), it.offset(), owned(it.key()), owned(it.payload()))));
             }
             Err(KafkaError::PartitionEOF(partition)) => came.push(Err(partition)),
             Err(error) => return Err(error),
@@ -125,11 +123,9 @@ fn until_seen(batches: &mut Batches<'_, DefaultConsumerContext>, wanted: usize) 
 fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_more() {
     let (cluster, producer) = cluster(2);
     for number in 0..20_u8 {
-        let headers = OwnedHeaders::new().insert(Header { key: "edge", value: Some("one") });
         let key = [number];
         let record = BaseRecord::to(TOPIC).partition(i32::from(number % 2)).key(key.as_slice());
         let record = if number == 19 { record } else { record.payload(b"{}".as_slice()) };
-        let record = if number < 2 { record.headers(headers) } else { record };
         producer.send(record).map_err(|(error, _)| error).expect("it is sent");
     }
     producer.flush(PATIENCE).expect("they are there");
@@ -142,7 +138,7 @@ fn all_that_a_partition_has_comes_in_its_order_and_what_is_taken_away_comes_no_m
         .map(|(partition, offset)| {
             let number = u8::try_from(offset * 2 + i64::from(partition)).expect("few");
             let payload = (number != 19).then(|| b"{}".to_vec());
-            (partition, offset, Some(vec![number]), payload, number < 2)
+            (partition, offset, Some(vec![number]), payload)
         })
         .collect();
     assert_eq!(seen, expected);

@@ -13,14 +13,11 @@ use crate::{
     admission::{Admission, Verdict},
     history::{History, judged::Known},
     plan::Key,
-    stage::{
-        chunk::Record,
-        combine::{is_from_edge, read_record},
-        past::Range,
-    },
+    stage::{chunk::Record, combine::read_record, past::Range},
 };
 use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, dead_letter::Reason};
+use millrace_schemas::{EventTime, dead_letter::Reason, ledger::FROM_OLDER_EDGE};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 /// Records whose workspaces are asked for at once.
 const JUDGED_AT_ONCE: usize = 10_000;
@@ -54,7 +51,9 @@ impl Walk<'_> {
         let mut batch: Vec<Record> = Vec::new();
         let history = self.history;
         history.past()?.scan::<Error>(range, &history.shutdown, |message| {
-            batch.push(Record { from_edge: is_from_edge(message), ..read_record(message) });
+            let mut record = read_record(message);
+            record.from_edge |= is_from_older_edge(message);
+            batch.push(record);
             if batch.len() < JUDGED_AT_ONCE {
                 return Ok(());
             }
@@ -168,6 +167,10 @@ fn check_archived(record: &Record, ending: Ending, found: Found, findings: &mut 
         }
         _ => {}
     }
+}
+
+fn is_from_older_edge(message: &BorrowedMessage<'_>) -> bool {
+    message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == FROM_OLDER_EDGE))
 }
 
 fn tally(record: &Record, ending: Ending, archive: bool, books: &mut Books) {

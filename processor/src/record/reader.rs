@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing is left but what the edge ends its records with, and all is UTF-8.
     pub(super) fn reaches_end(&mut self) -> bool {
-        self.take(&[EDGE_END]);
+        self.take(EDGE_END);
         self.at == self.bytes.len() && (self.joined.is_ascii() || std::str::from_utf8(self.bytes).is_ok())
     }
 

@@ -211,6 +211,28 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn finds_ranks_as_one_who_looks_at_each_bin(
+            counts in prop::collection::vec((-300..300_i32, count()), 1..200),
+            ranks in (any::<u64>(), 0..5_u64, 0..200_000_u64),
+        ) {
+            let bins = bins(counts);
+            let sum = bins.sum();
+            let mut ranks = [ranks.0, ranks.1, ranks.2].map(|rank| rank.min(sum));
+            ranks.sort_unstable();
+            let expected = ranks.map(|rank| {
+                let (mut seen, mut found) = (0_u64, None);
+                bins.for_each(|index, count| {
+                    seen = seen.saturating_add(count);
+                    found = found.or((rank > 0 && seen >= rank).then_some(index));
+                });
+                found
+            });
+            prop_assert_eq!(bins.find(ranks), expected);
+        }
+    }
+
     #[test]
     fn is_wide_only_where_it_must_be() {
         assert!(bins([(0, 1); 5]).heap_bytes() < 4 * size_of::<u64>());

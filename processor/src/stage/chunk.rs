@@ -8,7 +8,7 @@ use crate::{
 };
 use hashbrown::HashMap;
 use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, FieldError, WorkspaceId, partial::Progress};
+use millrace_schemas::{EventTime, FieldError, WorkspaceId, ledger::EDGE_END, partial::Progress};
 
 /// A raw record as it was read, parsed.
 pub(crate) struct Record {
@@ -56,7 +56,8 @@ impl Record {
                 .map_err(|error| Broken { error, workspace: record::workspace(payload) }),
             None => Err(Broken { error: FieldError::new("", "a record without a value"), workspace: None }),
         };
-        Self { partition, offset, append_time, parsed, from_edge: false, admitted: None, original: None }
+        let from_edge = payload.is_some_and(|payload| payload.ends_with(EDGE_END));
+        Self { partition, offset, append_time, parsed, from_edge, admitted: None, original: None }
     }
 
     /// As the rules want to see it.

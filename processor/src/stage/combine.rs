@@ -26,22 +26,13 @@ use crate::{
 };
 use judging::{Open, judge};
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
-use millrace_schemas::{
-    EventTime,
-    ledger::{EDGE_END, FROM_EDGE},
-    topic::Topics,
-};
+use millrace_schemas::{EventTime, topic::Topics};
 use millrace_tenancy::Directory;
 use pace::Pace;
-use rdkafka::{
-    Message,
-    error::KafkaError,
-    message::{BorrowedMessage, Headers as _},
-};
+use rdkafka::{Message, error::KafkaError, message::BorrowedMessage};
 use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
     collections::BTreeMap,
-    ffi::{CStr, CString},
     ops::ControlFlow,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -100,7 +91,6 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         router: Router::new(partition_count(&client.consumer, &topics.partials)?),
         ledger: Ledger::new(&client, topics.ledger)?,
         batches: Batches::new(&client.consumer),
-        from_edge: CString::new(FROM_EDGE).expect("a name without a null byte"),
         sources: BTreeMap::new(),
         unjudged: Vec::new(),
         was_paused: false,
@@ -142,8 +132,6 @@ struct Worker<'a> {
     runtime: &'a Runtime,
     client: &'a Client,
     batches: Batches<'a, Events>,
-    /// The header of records that came through the edge.
-    from_edge: CString,
     raw_partitions: i32,
     router: Router,
     ledger: Ledger,
@@ -242,7 +230,7 @@ impl<'a> Worker<'a> {
             let source = sources.get_mut(&message.partition()).ok_or(StageError::Overtaken)?;
             source.receives(message.offset());
             // Where it stays: it is too large to be moved about.
-            unjudged.push(read_fetched(&message, &self.from_edge));
+            unjudged.push(read_fetched(&message));
             let record = unjudged.last_mut().expect("one was pushed");
             record.admitted = source.admits(record, known);
             if record.admitted.is_none() {
@@ -333,13 +321,9 @@ fn wait(runtime: &Runtime, duration: Duration) {
     runtime.block_on(async { tokio::time::sleep(duration).await });
 }
 
-fn read_fetched(message: &Fetched<'_>, from_edge: &CStr) -> Record {
+fn read_fetched(message: &Fetched<'_>) -> Record {
     let append_time = EventTime::from_millis(message.timestamp_ms().unwrap_or(0));
-    let payload = message.payload();
-    let mut record = Record::parse(message.partition(), message.offset(), append_time, payload);
-    record.from_edge =
-        payload.is_some_and(|bytes| bytes.last() == Some(&EDGE_END)) && message.has_header(from_edge);
-    record
+    Record::parse(message.partition(), message.offset(), append_time, message.payload())
 }
 
 fn original(message: &Fetched<'_>) -> Original {
@@ -353,10 +337,6 @@ fn original(message: &Fetched<'_>) -> Original {
 
 pub(crate) fn read_record(message: &BorrowedMessage<'_>) -> Record {
     Record::parse(message.partition(), message.offset(), append_time(message), message.payload())
-}
-
-pub(crate) fn is_from_edge(message: &BorrowedMessage<'_>) -> bool {
-    message.headers().is_some_and(|headers| headers.iter().any(|header| header.key == FROM_EDGE))
 }
 
 pub(super) fn append_time(message: &BorrowedMessage<'_>) -> EventTime {

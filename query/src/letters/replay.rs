@@ -1,9 +1,9 @@
 //! Sends dead letters through once more: key and value as they were, into the partition that they came from, so that a
-//! repeat meets its first try there.
+//! repeat meets its first try there. Only an edge's mark is left off: this one comes from no edge.
 
 use super::{Letter, LetterId};
 use millrace_log::LogSettings;
-use millrace_schemas::dead_letter::REPLAYED_FROM;
+use millrace_schemas::{dead_letter::REPLAYED_FROM, ledger::EDGE_END};
 use rdkafka::{
     error::KafkaError,
     message::{Header, OwnedHeaders},
@@ -90,13 +90,18 @@ impl Replay {
             .partition(partition)
             .headers(OwnedHeaders::new().insert(header));
         let record = letter.key.iter().fold(record, |record, key| record.key(key.as_slice()));
-        let record = letter.value.iter().fold(record, |record, value| record.payload(value.as_slice()));
+        let record = value(letter).into_iter().fold(record, FutureRecord::payload);
         producer.send(record, DELIVERY_LIMIT).await.map(|_| ()).map_err(|(error, _)| error)
     }
 
     fn connect(&self) -> Result<FutureProducer, KafkaError> {
         self.log.producer(DELIVERY_LIMIT).set("message.max.bytes", MESSAGE_BYTES_MAX).create()
     }
+}
+
+/// As it was sent at first, before an edge marked it.
+fn value(letter: &Letter) -> Option<&[u8]> {
+    letter.value.as_deref().map(|value| value.strip_suffix(EDGE_END).unwrap_or(value))
 }
 
 /// The partition to send a letter to, or why it can't be sent.
@@ -126,6 +131,17 @@ mod tests {
             value: None,
             cut_from_bytes: cut.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn an_edge_s_mark_is_left_off() {
+        let sent = |sent: &str| {
+            let letter = Letter { value: Some(sent.as_bytes().to_vec()), ..letter(None, None, None) };
+            value(&letter).map(<[u8]>::to_vec)
+        };
+        assert_eq!(sent("{} \t"), Some(b"{}".to_vec()));
+        assert_eq!(sent("{} "), Some(b"{} ".to_vec()));
+        assert_eq!(value(&letter(None, None, None)), None);
     }
 
     #[test]

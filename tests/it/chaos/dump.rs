@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use millrace_log::is_closing;
 use millrace_schemas::{
     dead_letter::{REASON, SOURCE_OFFSET, SOURCE_PARTITION},
-    ledger::FROM_EDGE,
+    ledger::EDGE_END,
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -31,7 +31,7 @@ pub fn raw(brokers: &str, topic: &str, to: &Path) -> Result<()> {
         line["partition"] = message.partition().into();
         line["offset"] = message.offset().into();
         line["time_ms"] = message.timestamp().to_millis().into();
-        line["edge"] = header(message, FROM_EDGE).is_some().into();
+        line["edge"] = message.payload().is_some_and(|value| value.ends_with(EDGE_END)).into();
         Ok(line)
     })
 }

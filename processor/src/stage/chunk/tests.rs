@@ -26,6 +26,15 @@ fn known() -> HashMap<WorkspaceId, EventTime> {
 }
 
 #[test]
+fn knows_a_record_of_an_edge_by_its_end() {
+    let from_edge = |value: Option<&[u8]>| Record::parse(0, 0, at(5), value).from_edge;
+    for (end, expected) in [("", false), (" ", false), ("\t", false), ("\t ", false), (" \t", true)] {
+        assert_eq!(from_edge(Some(format!("{{}}{end}").as_bytes())), expected, "{end:?}");
+    }
+    assert!(!from_edge(None));
+}
+
+#[test]
 fn counts_once_and_tells_the_highest_event_time() {
     let (mut source, mut raw) = (source(), Raw::default());
     let id = "30180bd3-8f4e-4a51-9d5c-0d5b0c7a8f11";
