@@ -27,7 +27,7 @@ const HELD_FOR: Duration = Duration::from_secs(600);
 /// Counts of one run of an edge. They only grow, so that it does no harm to tell them twice.
 pub struct Accepted {
     /// Names the run.
-    pub instance: Uuid,
+    instance: Uuid,
     /// Acknowledged records that are not counted: the log did not say when they came, or there are too many rows.
     pub uncounted: IntCounter,
     held: Mutex<Held>,
