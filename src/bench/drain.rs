@@ -1,8 +1,9 @@
 //! What topics hold: the raw one read by librdkafka alone, which is the limit, and how much is in others.
 
 use super::{
+    progress::{ends, everywhere},
     site::usage::{Spent, Usage},
-    stall::{STALL_MAX, Watch},
+    stall::Watch,
 };
 use millrace_log::{Batches, LogSettings, partition_count};
 use rdkafka::{
@@ -64,7 +65,11 @@ pub(super) async fn bytes_written(log: &LogSettings) -> anyhow::Result<u64> {
         let topics = log.topics();
         let written =
             [topics.partials, topics.aggregates, topics.progress, topics.dead_letters, topics.ledger];
-        written.iter().map(|topic| Ok(values(&log, &at(&log, topic, Offset::Beginning)?)?.bytes)).sum()
+        let bytes = |topic: &String| {
+            let consumer = reader(&log)?;
+            Ok(values(&consumer, &everywhere(&consumer, topic, Offset::Beginning)?)?.bytes)
+        };
+        written.iter().map(bytes).sum()
     })
     .await?
 }
@@ -72,20 +77,13 @@ pub(super) async fn bytes_written(log: &LogSettings) -> anyhow::Result<u64> {
 /// Where the raw topic ends by now.
 pub(super) async fn raw_ends(log: &LogSettings) -> anyhow::Result<TopicPartitionList> {
     let log = log.clone();
-    tokio::task::spawn_blocking(move || {
-        let ends = at(&log, &log.topics().metrics, Offset::End)?;
-        let consumer: BaseConsumer = log.consumer("bench-ends").create()?;
-        let ends = consumer.offsets_for_times(ends, STALL_MAX)?;
-        ends.elements().iter().try_for_each(|element| element.error())?;
-        Ok(ends)
-    })
-    .await?
+    tokio::task::spawn_blocking(move || ends(&reader(&log)?, &log.topics().metrics)).await?
 }
 
 /// The values of the raw topic from there on.
 pub(super) async fn raw_values(log: &LogSettings, from: TopicPartitionList) -> anyhow::Result<Values> {
     let log = log.clone();
-    tokio::task::spawn_blocking(move || values(&log, &from)).await?
+    tokio::task::spawn_blocking(move || values(&reader(&log)?, &from)).await?
 }
 
 #[derive(Default)]
@@ -94,22 +92,15 @@ pub(super) struct Values {
     pub bytes: u64,
 }
 
-/// Every partition of a topic, at this place.
-fn at(log: &LogSettings, topic: &str, place: Offset) -> anyhow::Result<TopicPartitionList> {
-    let consumer: BaseConsumer = log.consumer("bench-partitions").create()?;
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partition_count(&consumer, topic)? {
-        list.add_partition_offset(topic, partition, place)?;
-    }
-    Ok(list)
+/// It is told of the ends of partitions.
+fn reader(log: &LogSettings) -> anyhow::Result<BaseConsumer> {
+    Ok(log.consumer("bench-written").set("enable.partition.eof", "true").create()?)
 }
 
 /// Those of these partitions, from there to their ends.
-fn values(log: &LogSettings, from: &TopicPartitionList) -> anyhow::Result<Values> {
-    let consumer: BaseConsumer =
-        log.consumer("bench-written").set("enable.partition.eof", "true").create()?;
+fn values(consumer: &BaseConsumer, from: &TopicPartitionList) -> anyhow::Result<Values> {
     // Past rdkafka, which logs the end of a partition as an error.
-    let mut batches = Batches::new(&consumer);
+    let mut batches = Batches::new(consumer);
     let mut left = HashSet::new();
     for element in from.elements() {
         batches.add(element.topic(), element.partition())?;

@@ -21,10 +21,7 @@ impl Progress {
         let (log, topic) = (log.clone(), log.topics().metrics);
         tokio::task::spawn_blocking(move || {
             let consumer: BaseConsumer = log.consumer("combine").create()?;
-            let mut list = TopicPartitionList::new();
-            for partition in 0..partition_count(&consumer, &topic)? {
-                list.add_partition(&topic, partition);
-            }
+            let list = everywhere(&consumer, &topic, Offset::Invalid)?;
             Ok(Self { consumer: Arc::new(consumer), list })
         })
         .await?
@@ -39,6 +36,22 @@ impl Progress {
         let offsets = committed.elements().into_iter().filter_map(|element| element.offset().to_raw());
         Ok(offsets.filter_map(|offset| u64::try_from(offset).ok()).sum())
     }
+}
+
+/// Every partition of a topic, at this place.
+pub fn everywhere(consumer: &BaseConsumer, topic: &str, place: Offset) -> anyhow::Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partition_count(consumer, topic)? {
+        list.add_partition_offset(topic, partition, place)?;
+    }
+    Ok(list)
+}
+
+/// Where the partitions of a topic end by now.
+pub fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionList> {
+    let ends = consumer.offsets_for_times(everywhere(consumer, topic, Offset::End)?, STALL_MAX)?;
+    ends.elements().iter().try_for_each(|element| element.error())?;
+    Ok(ends)
 }
 
 /// What combine had written for the windows at one time.
@@ -59,12 +72,7 @@ impl Partials {
             // Also what is in a transaction whose marks are still written.
             let mut config = log.consumer("windows");
             let consumer: BaseConsumer = config.set("isolation.level", "read_uncommitted").create()?;
-            let mut times = TopicPartitionList::new();
-            for partition in 0..partition_count(&consumer, &topic)? {
-                times.add_partition_offset(&topic, partition, Offset::End)?;
-            }
-            let ends = consumer.offsets_for_times(times, STALL_MAX)?;
-            ends.elements().iter().try_for_each(|element| element.error())?;
+            let ends = ends(&consumer, &topic)?;
             Ok(Self { consumer: Arc::new(consumer), topic, ends, workers: workers.into() })
         })
         .await?
