@@ -30,7 +30,7 @@ pub(super) struct Fill {
     pub keys: u32,
 }
 
-/// The event time of the first record.
+/// Spreads the services evenly over the partitions; the event time of the first record.
 pub(super) fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
     let producer: BaseProducer = log
         .producer(DELIVERY_TIMEOUT)
@@ -44,8 +44,9 @@ pub(super) fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTi
     let first = EventTime(last - i64::from(fill.records) * STEP_US);
     let topic = log.topics().metrics;
     for number in 0..fill.records {
-        let record = fill.record(number, first);
-        send(&producer, &topic, &record)?;
+        // Chance would give some partitions half as many again as others, and each run others.
+        let partition = index(fill.keys, number).cast_signed() % log.topic_partitions;
+        send(&producer, &topic, partition, &fill.record(number, first))?;
         if number % 10_000 == 0 {
             bar.set_position(u64::from(number));
         }
@@ -77,10 +78,10 @@ fn at(number: u32, first: EventTime) -> EventTime {
     EventTime(first.as_micros() + i64::from(number) * STEP_US)
 }
 
-fn send(producer: &BaseProducer, topic: &str, record: &QueryMetric) -> anyhow::Result<()> {
+fn send(producer: &BaseProducer, topic: &str, partition: i32, record: &QueryMetric) -> anyhow::Result<()> {
     let key = record_key(record.workspace_id, record.service_id);
     let payload = serde_json::to_vec(record)?;
-    let mut message = BaseRecord::to(topic).key(&key).payload(&payload);
+    let mut message = BaseRecord::to(topic).partition(partition).key(&key).payload(&payload);
     loop {
         match producer.send(message) {
             Ok(()) => return Ok(()),
