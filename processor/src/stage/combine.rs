@@ -28,7 +28,7 @@ use judging::{Open, judge};
 use millrace_log::{Batches, Fetched, LogSettings, partition_count};
 use millrace_schemas::{EventTime, topic::Topics};
 use millrace_tenancy::Directory;
-use pace::Pace;
+use pace::{Beat, Pace};
 use rdkafka::{Message, error::KafkaError, message::BorrowedMessage};
 use restoring::{DIRECTORY_RETRY, Known, Restored, Restoring};
 use std::{
@@ -96,7 +96,6 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         was_paused: false,
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
-        commit_took: Duration::ZERO,
         partials: topics.partials,
         dead_letters: topics.dead_letters,
         components,
@@ -144,8 +143,6 @@ struct Worker<'a> {
     was_paused: bool,
     restorer: Restorer<Restored>,
     known: Known,
-    /// The last transaction with records.
-    commit_took: Duration,
 }
 
 impl<'a> Worker<'a> {
@@ -176,11 +173,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Judges what comes until it is enough, the commit interval has passed since the first record, or the group wants
-    /// something: that waits until what was judged is committed.
+    /// Judges what comes until it is enough, it is time to commit, or the group wants something: that waits until what was
+    /// judged is committed.
     fn gather(&mut self) -> Result<Open, StageError> {
         let records_max = usize::try_from(self.settings.windows.chunk_records).unwrap_or(usize::MAX);
-        let interval = Duration::from(self.settings.windows.commit_interval);
+        let WindowSettings { commit_interval, watermark_delay, .. } = self.settings.windows;
+        let beat = Beat { interval: commit_interval.into(), watermark_delay: watermark_delay.into() };
         let mut open = Open::new(&self.components.plan)?;
         let mut pace = Pace::new(Instant::now(), POLL_WAIT);
         loop {
@@ -199,7 +197,8 @@ impl<'a> Worker<'a> {
             let wait = if self.restorer.is_busy() { BUSY_WAIT } else { POLL_WAIT };
             let taken = self.take(left.min(wait), records_max - gathered, &mut open)?;
             if let Some(first_came) = taken.first_came.filter(|_| gathered == 0) {
-                pace.begin(first_came, interval, self.commit_took);
+                let clock = EventTime::from(chrono::Utc::now()).saturating_sub(first_came.elapsed());
+                pace.begin(first_came, beat, clock);
             }
             pace.took(taken.records);
             self.learn_workspaces(&mut open)?;

@@ -40,9 +40,6 @@ impl Worker<'_> {
         let header = Header { sources: self.raw_partitions, progress, oldest_arrival: open.oldest_arrival };
         let aggregated = began.elapsed();
         self.write(&open, &header, states.as_ref())?;
-        if open.counts.records() > 0 {
-            self.commit_took = began.elapsed() - aggregated;
-        }
         tracing::debug!(
             records = open.counts.records(),
             judged_ms = (began - open.began).as_millis(),
