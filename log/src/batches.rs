@@ -95,8 +95,9 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
     }
 }
 
+/// Rounded up: of less than one librdkafka makes none, and who asks again at once spins.
 fn milliseconds(wait: Duration) -> c_int {
-    c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX)
+    c_int::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
 }
 
 impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {

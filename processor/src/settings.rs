@@ -68,8 +68,8 @@ pub struct WindowSettings {
     /// The most rows of open windows emitted at a time for a partition; the others follow in turn
     #[arg(long, env = "EARLY_ROWS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub early_rows: u32,
-    /// The longest that records wait to be combined into one transaction, which all workers write at the same times of the
-    /// clock; those of a backlog may wait for 500 ms
+    /// The longest that records wait to be combined into one transaction; those of a backlog may wait for 300 ms, if that is
+    /// longer. Without a backlog all workers commit at the same times of the clock, so that windows close at once
     #[arg(long, env = "COMMIT_INTERVAL", default_value = "100ms")]
     pub commit_interval: Span,
     /// The most records combined in one transaction

@@ -30,7 +30,7 @@ pub(super) struct Fill {
     pub keys: u32,
 }
 
-/// Spreads the services evenly over the partitions; the event time of the first record.
+/// The event time of the first record.
 pub(super) fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTime> {
     let producer: BaseProducer = log
         .producer(DELIVERY_TIMEOUT)
@@ -44,8 +44,7 @@ pub(super) fn send_all(log: &LogSettings, fill: &Fill) -> anyhow::Result<EventTi
     let first = EventTime(last - i64::from(fill.records) * STEP_US);
     let topic = log.topics().metrics;
     for number in 0..fill.records {
-        // Chance would give some partitions half as many again as others, and each run others.
-        let partition = index(fill.keys, number).cast_signed() % log.topic_partitions;
+        let partition = fill.partition(number, log.topic_partitions);
         send(&producer, &topic, partition, &fill.record(number, first))?;
         if number % 10_000 == 0 {
             bar.set_position(u64::from(number));
@@ -61,6 +60,14 @@ impl Fill {
         let service = index(self.keys, number) as usize;
         let workspace = self.workspaces[service % self.workspaces.len()];
         record(workspace, self.keys, number, at(number, first))
+    }
+
+    /// The services of each workspace go to all partitions, to each as many as whole ones can: chance would give some
+    /// partitions half as many again as others, and in each run others.
+    fn partition(&self, number: u32, partitions: i32) -> i32 {
+        let (service, workspaces) = (index(self.keys, number) as usize, self.workspaces.len());
+        let partition = (service / workspaces + service % workspaces) % partitions.unsigned_abs() as usize;
+        i32::try_from(partition).expect("less than an i32")
     }
 
     /// How many rows the windows of all sizes have together, where the first record is of that time.

@@ -209,3 +209,10 @@ fn a_panic_comes_through_and_what_is_left_stays() {
     assert!(panicked.is_err(), "it did not panic");
     assert_eq!(until_seen(&mut batches, 2), [1, 2]);
 }
+
+#[test]
+fn who_waits_for_less_than_a_millisecond_does_not_spin() {
+    let waits = [0, 1, 1_000_000, 1_000_001].map(|nanos| milliseconds(Duration::from_nanos(nanos)));
+    assert_eq!(waits, [0, 1, 1, 2]);
+    assert_eq!(milliseconds(Duration::MAX), c_int::MAX);
+}

@@ -96,6 +96,7 @@ pub fn run(components: &Components, settings: &CombineSettings, runtime: &Runtim
         was_paused: false,
         restorer: Restorer::new(components.shutdown.clone()),
         known: Known::new(),
+        pace: Pace::new(Instant::now()),
         partials: topics.partials,
         dead_letters: topics.dead_letters,
         components,
@@ -143,6 +144,7 @@ struct Worker<'a> {
     was_paused: bool,
     restorer: Restorer<Restored>,
     known: Known,
+    pace: Pace,
 }
 
 impl<'a> Worker<'a> {
@@ -180,11 +182,11 @@ impl<'a> Worker<'a> {
         let WindowSettings { commit_interval, watermark_delay, .. } = self.settings.windows;
         let beat = Beat { interval: commit_interval.into(), watermark_delay: watermark_delay.into() };
         let mut open = Open::new(&self.components.plan)?;
-        let mut pace = Pace::new(Instant::now(), POLL_WAIT);
+        self.pace.next(Instant::now(), POLL_WAIT);
         loop {
             self.begin_restored()?;
             self.poll_group(Duration::ZERO)?;
-            let left = pace.left(Instant::now());
+            let left = self.pace.left(Instant::now());
             let gathered = usize::try_from(open.counts.records()).unwrap_or(usize::MAX);
             let over = left.is_zero()
                 || gathered >= records_max
@@ -198,9 +200,9 @@ impl<'a> Worker<'a> {
             let taken = self.take(left.min(wait), records_max - gathered, &mut open)?;
             if let Some(first_came) = taken.first_came.filter(|_| gathered == 0) {
                 let clock = EventTime::from(chrono::Utc::now()).saturating_sub(first_came.elapsed());
-                pace.begin(first_came, beat, clock);
+                self.pace.begin(first_came, beat, clock);
             }
-            pace.took(taken.records);
+            self.pace.took(taken.records);
             self.learn_workspaces(&mut open)?;
             let asked = (&self.known, &*self.client.positions);
             judge(&mut self.unjudged, &mut self.sources, asked, &mut open)?;

@@ -157,7 +157,7 @@ impl Worker<'_> {
         let mut until = if self.turn.is_some() { started } else { started + POLL_WAIT };
         loop {
             self.begin_restored()?;
-            let left = until.saturating_duration_since(Instant::now());
+            let left = whole_milliseconds(until.saturating_duration_since(Instant::now()));
             let wait = if self.restorer.is_busy() { left.min(BUSY_WAIT) } else { left };
             let polled = self.client.consumer.poll(wait);
             self.follow_assignment()?;
@@ -317,6 +317,11 @@ impl Worker<'_> {
 
 /// The rows of each partition that has something to write.
 type Due = BTreeMap<i32, Vec<AggregateRow>>;
+
+/// Rounded up: librdkafka waits for whole ones, and rdkafka asks it again and again for the rest.
+fn whole_milliseconds(left: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
 
 /// Whether it is time; the next one is an interval from now.
 fn is_time(next: &mut Instant, interval: Duration) -> bool {

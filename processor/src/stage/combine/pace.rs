@@ -3,16 +3,18 @@
 use millrace_schemas::EventTime;
 use std::time::{Duration, Instant};
 
-/// What is said of the last moments of a window comes so long after it.
+/// So long after its time the record has come here that lets a window close, where producers are near: it is in time for the
+/// beat.
 const ARRIVAL: Duration = Duration::from_millis(20);
 
-/// Of a backlog records are taken for so long: what a transaction costs, here and in the brokers, goes with their number.
-const BACKLOG_GATHER: Duration = Duration::from_millis(500);
+/// Of a backlog records are taken for so long: a transaction has its price, here and in the brokers, however many it is of.
+/// A worker seldom comes to the most records of a chunk meanwhile.
+const BACKLOG_GATHER: Duration = Duration::from_millis(300);
 /// Where fewer are there at once the end is near.
 const BACKLOG_RECORDS: usize = 1_024;
 
-/// The times of the clock at which all workers commit: an interval lies between them. Windows close once every worker has
-/// committed what came until their end and the watermark's delay, so one of them is right after that.
+/// The times of the clock at which all workers commit: an interval lies between them. A window closes once every partition
+/// has a committed record from the watermark's delay after its end; where the interval divides 5 s, a beat follows at once.
 #[derive(Clone, Copy)]
 pub(super) struct Beat {
     pub interval: Duration,
@@ -20,7 +22,7 @@ pub(super) struct Beat {
 }
 
 impl Beat {
-    /// How long it is until the next: never longer than the interval.
+    /// How long it is until the next: never longer than the interval, and never nothing.
     fn after(self, clock: EventTime) -> Duration {
         let interval = i64::try_from(self.interval.as_micros()).unwrap_or(i64::MAX).max(1);
         let since = clock.saturating_sub(self.watermark_delay).saturating_sub(ARRIVAL);
@@ -32,20 +34,29 @@ impl Beat {
 pub(super) struct Pace {
     end: Instant,
     end_in_backlog: Instant,
+    /// Of the chunk before: of the first nobody knows.
+    was_backlog: bool,
     /// There has always been more to take.
     is_backlog: bool,
 }
 
 impl Pace {
-    /// Where no record comes it ends after `idle`.
-    pub(super) fn new(now: Instant, idle: Duration) -> Self {
-        Self { end: now + idle, end_in_backlog: now + idle, is_backlog: false }
+    pub(super) fn new(now: Instant) -> Self {
+        Self { end: now, end_in_backlog: now, was_backlog: false, is_backlog: false }
     }
 
-    /// The first records have come.
+    /// The next chunk. Where no record comes it ends after `idle`.
+    pub(super) fn next(&mut self, now: Instant, idle: Duration) {
+        let end = now + idle;
+        *self = Self { end, end_in_backlog: end, was_backlog: self.is_backlog, is_backlog: false };
+    }
+
+    /// The first records have come, when the clock said so.
     pub(super) fn begin(&mut self, now: Instant, beat: Beat, clock: EventTime) {
-        let longer = beat.interval.max(BACKLOG_GATHER);
-        *self = Self { end: now + beat.after(clock), end_in_backlog: now + longer, is_backlog: true };
+        let gather = if self.was_backlog { beat.interval.max(BACKLOG_GATHER) } else { Duration::ZERO };
+        self.end = now + beat.after(clock);
+        self.end_in_backlog = self.end.max(now + gather);
+        self.is_backlog = true;
     }
 
     pub(super) fn took(&mut self, records: usize) {
@@ -62,56 +73,62 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cmp::Ordering;
 
     const INTERVAL: Duration = Duration::from_millis(100);
+    const IDLE: Duration = Duration::from_millis(70);
+    /// From [`CLOCK`] to the next beat.
+    const TO_BEAT: Duration = Duration::from_millis(70);
+    const CLOCK: EventTime = EventTime(50_000);
 
-    fn begun(interval: Duration) -> (Instant, Pace) {
+    /// A chunk has begun after one of a backlog or of none.
+    fn begun(was_backlog: bool, interval: Duration) -> (Instant, Pace) {
         let start = Instant::now();
-        let mut pace = Pace::new(start, INTERVAL);
-        assert_eq!(pace.left(start), INTERVAL, "nothing has come");
-        // Right at a beat: the next one is an interval from here.
-        pace.begin(start + INTERVAL, Beat { interval, watermark_delay: Duration::ZERO }, at_ms(20));
-        (start + INTERVAL, pace)
-    }
-
-    fn at_ms(ms: i64) -> EventTime {
-        EventTime::from_millis(ms)
+        let mut pace = Pace::new(start);
+        let beat = Beat { interval, watermark_delay: Duration::ZERO };
+        pace.next(start, IDLE);
+        assert_eq!(pace.left(start), IDLE, "nothing has come");
+        pace.begin(start, beat, CLOCK);
+        pace.took(if was_backlog { 1_024 } else { 1_023 });
+        assert_eq!(pace.left(start), TO_BEAT, "whether it is a backlog is seen at its end");
+        pace.next(start, IDLE);
+        assert_eq!(pace.left(start), IDLE, "nothing has come");
+        pace.begin(start, beat, CLOCK);
+        (start, pace)
     }
 
     #[test]
     fn workers_commit_at_the_same_times_right_after_windows_can_close() {
         let beat = Beat { interval: INTERVAL, watermark_delay: Duration::from_millis(2_030) };
-        let after = |ms| beat.after(at_ms(ms)).as_millis();
+        let after = |ms| beat.after(EventTime::from_millis(ms)).as_millis();
         let window_end = 1_800_000_000_000;
         let closable = window_end + 2_030;
-        assert_eq!(after(closable), 20, "what tells of its end has time to arrive");
+        assert_eq!(after(closable), 20, "what tells of it has time to arrive");
         assert_eq!(after(closable + 19), 1);
         assert_eq!(after(closable + 20), 100);
         assert_eq!(after(closable + 119), 1);
         assert_eq!(after(closable - 79), 99);
-        assert_eq!(beat.after(EventTime(i64::MIN)).cmp(&INTERVAL), Ordering::Less, "whatever the clock says");
+        assert!(beat.after(EventTime(i64::MIN)) <= INTERVAL, "whatever the clock says");
     }
 
     #[test]
     fn a_backlog_is_taken_for_longer() {
-        let left = |interval| {
-            let (start, mut pace) = begun(interval);
+        let left = |was_backlog, interval| {
+            let (start, mut pace) = begun(was_backlog, interval);
             pace.took(1_024);
             pace.left(start)
         };
-        assert_eq!(left(INTERVAL), BACKLOG_GATHER);
-        assert_eq!(left(BACKLOG_GATHER * 2), BACKLOG_GATHER * 2, "never shorter than the interval");
+        assert_eq!(left(true, INTERVAL), BACKLOG_GATHER);
+        assert_eq!(left(false, INTERVAL), TO_BEAT, "after what was none");
     }
 
     #[test]
     fn who_has_come_to_the_end_waits_no_longer_than_the_interval() {
-        let (start, mut pace) = begun(INTERVAL);
+        let (start, mut pace) = begun(true, INTERVAL);
         pace.took(1_024);
         pace.took(1_023);
-        assert_eq!(pace.left(start), INTERVAL);
+        assert_eq!(pace.left(start), TO_BEAT);
         pace.took(1_024);
-        assert_eq!(pace.left(start), INTERVAL, "a record that came before must not wait for more of them");
+        assert_eq!(pace.left(start), TO_BEAT, "a record that came before must not wait for more of them");
         assert_eq!(pace.left(start + INTERVAL * 2), Duration::ZERO);
     }
 }
