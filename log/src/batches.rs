@@ -95,9 +95,13 @@ impl<'a, C: ConsumerContext + 'static> Batches<'a, C> {
     }
 }
 
-/// Rounded up: of less than one librdkafka makes none, and who asks again at once spins.
+/// Rounded up: librdkafka waits for whole ones, and who asks again at once for the rest spins.
+pub fn whole_milliseconds(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 fn milliseconds(wait: Duration) -> c_int {
-    c_int::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    c_int::try_from(whole_milliseconds(wait).as_millis()).unwrap_or(c_int::MAX)
 }
 
 impl<C: ConsumerContext + 'static> Drop for Batches<'_, C> {

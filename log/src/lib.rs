@@ -13,7 +13,7 @@ mod settings;
 mod topics;
 mod wake;
 
-pub use batches::{Batches, Fetched};
+pub use batches::{Batches, Fetched, whole_milliseconds};
 pub use closing::is_closing;
 pub use flush::flush;
 pub use hear_out::hear_out;

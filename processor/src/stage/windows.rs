@@ -24,7 +24,7 @@ use crate::{
     settings::WindowSettings,
     window::{Moment, Windows},
 };
-use millrace_log::{LogSettings, NextOffset, is_closing, partition_count};
+use millrace_log::{LogSettings, NextOffset, is_closing, partition_count, whole_milliseconds};
 use millrace_schemas::{
     AggregateRow, EventTime,
     key::record_key,
@@ -317,11 +317,6 @@ impl Worker<'_> {
 
 /// The rows of each partition that has something to write.
 type Due = BTreeMap<i32, Vec<AggregateRow>>;
-
-/// Rounded up: librdkafka waits for whole ones, and rdkafka asks it again and again for the rest.
-fn whole_milliseconds(left: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
-}
 
 /// Whether it is time; the next one is an interval from now.
 fn is_time(next: &mut Instant, interval: Duration) -> bool {

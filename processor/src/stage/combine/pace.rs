@@ -75,13 +75,13 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_millis(100);
-    const IDLE: Duration = Duration::from_millis(70);
+    const IDLE: Duration = Duration::from_millis(90);
     /// From [`CLOCK`] to the next beat.
     const TO_BEAT: Duration = Duration::from_millis(70);
     const CLOCK: EventTime = EventTime(50_000);
 
-    /// A chunk has begun after one of a backlog or of none.
-    fn begun(was_backlog: bool, interval: Duration) -> (Instant, Pace) {
+    /// A chunk has begun after one of a backlog or of none; the next beat is `to_beat` away.
+    fn begun(was_backlog: bool, interval: Duration, to_beat: Duration) -> (Instant, Pace) {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let beat = Beat { interval, watermark_delay: Duration::ZERO };
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(pace.left(start), IDLE, "nothing has come");
         pace.begin(start, beat, CLOCK);
         pace.took(if was_backlog { 1_024 } else { 1_023 });
-        assert_eq!(pace.left(start), TO_BEAT, "whether it is a backlog is seen at its end");
+        assert_eq!(pace.left(start), to_beat, "whether it is a backlog is seen at its end");
         pace.next(start, IDLE);
         assert_eq!(pace.left(start), IDLE, "nothing has come");
         pace.begin(start, beat, CLOCK);
@@ -112,18 +112,20 @@ mod tests {
 
     #[test]
     fn a_backlog_is_taken_for_longer() {
-        let left = |was_backlog, interval| {
-            let (start, mut pace) = begun(was_backlog, interval);
+        let left = |was_backlog, interval, to_beat| {
+            let (start, mut pace) = begun(was_backlog, interval, to_beat);
             pace.took(1_024);
             pace.left(start)
         };
-        assert_eq!(left(true, INTERVAL), BACKLOG_GATHER);
-        assert_eq!(left(false, INTERVAL), TO_BEAT, "after what was none");
+        assert_eq!(left(true, INTERVAL, TO_BEAT), BACKLOG_GATHER);
+        assert_eq!(left(false, INTERVAL, TO_BEAT), TO_BEAT, "after what was none");
+        let long = Duration::from_millis(600);
+        assert_eq!(left(true, long, Duration::from_millis(570)), long, "never shorter than the interval");
     }
 
     #[test]
     fn who_has_come_to_the_end_waits_no_longer_than_the_interval() {
-        let (start, mut pace) = begun(true, INTERVAL);
+        let (start, mut pace) = begun(true, INTERVAL, TO_BEAT);
         pace.took(1_024);
         pace.took(1_023);
         assert_eq!(pace.left(start), TO_BEAT);
