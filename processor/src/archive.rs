@@ -4,7 +4,7 @@
 //! once, whatever dies. Consumer groups only share out the partitions; their offsets are told but never read. Which
 //! records are accepted is decided by [`crate::admission`], as for the windows.
 
-mod chunk;
+pub(crate) mod chunk;
 mod columns;
 mod encode;
 mod error;
@@ -38,9 +38,10 @@ use crate::{
 use chunk::Limits;
 use millrace_log::{LogSettings, Publisher};
 use millrace_tenancy::Directory;
-use tokio::runtime::Handle;
+use std::sync::Arc;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
-use worker::{Archive, State};
+use worker::{Archive, State, WRITERS};
 
 /// The archive's group.
 const ROLE: &str = "archive";
@@ -93,6 +94,7 @@ impl ArchiveComponents {
             limits,
             admission: self.admission,
             state: State::default(),
+            turns: Arc::new(Semaphore::new(WRITERS)),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Reads what the windows need of a raw record, without building the rest: the rest is only checked, by the same rules
-//! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid.
+//! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid. For the archive it is kept too.
 
 mod hex;
 mod quick;
 mod reader;
+mod texts;
+
+pub use texts::{Strings, Texts};
 
 use crate::admission::Identity;
 use millrace_schemas::{
-    EventTime, FieldError, RecordId, ServiceId, Status, WorkspaceId, json,
+    EventTime, FieldError, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, json,
     metric::{
         self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, validate_duration,
     },
@@ -27,9 +30,48 @@ pub struct Measured {
     pub rows_affected: Option<i64>,
 }
 
-/// Reads and validates the bytes of one record of the `metrics` topic.
+impl From<&QueryMetric> for Measured {
+    fn from(metric: &QueryMetric) -> Self {
+        Self {
+            service: metric.service_id,
+            status: metric.status,
+            duration_ms: metric.duration_ms,
+            rows_affected: metric.rows_affected,
+        }
+    }
+}
+
+/// All of a valid record. Its strings are among the [`Texts`] that it was read into.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Whole {
+    pub identity: Identity,
+    pub measured: Measured,
+    pub started_at: EventTime,
+    pub strings: Strings,
+}
+
+/// Reads and validates all of one record of the `metrics` topic.
+pub fn read(bytes: &[u8], texts: &mut Texts) -> Result<Whole, FieldError> {
+    let mut kept = quick::Kept::new(texts);
+    if let Some((identity, measured)) = quick::parse(bytes, &mut kept) {
+        let quick::Kept { started_at, strings, .. } = kept;
+        return Ok(Whole { identity, measured, started_at, strings });
+    }
+    let metric = QueryMetric::from_slice(bytes)?;
+    let query_text = texts.push(&metric.query_text);
+    let error_message = metric.error_message.as_ref().map(|text| texts.push(text));
+    let first_tag = texts.len();
+    for tag in &metric.tags {
+        texts.push(tag);
+    }
+    let strings = Strings { query_text, error_message, first_tag, tags: metric.tags.len() };
+    let (identity, measured) = (Identity::from(&metric), Measured::from(&metric));
+    Ok(Whole { identity, measured, started_at: metric.started_at, strings })
+}
+
+/// Reads what the windows need of one record of the `metrics` topic, and validates all of it.
 pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
-    if let Some(read) = quick::parse(bytes) {
+    if let Some(read) = quick::parse(bytes, &mut quick::Checked) {
         return Ok(read);
     }
     let lean: Lean = json::read(bytes)?;

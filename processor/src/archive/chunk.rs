@@ -1,16 +1,14 @@
 //! The stretch of a partition that waits to be written: `[from, to)`, and its archivable records. Pure.
 
-use super::path::Group;
-use crate::ledger::{Span, Tally};
-use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, QueryMetric};
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
+use super::{columns::Archived, path::Group};
+use crate::{
+    ledger::{Span, Tally},
+    record::{Strings, Texts},
 };
-
-/// What a record holds besides its own bytes, roughly.
-const RECORD_OVERHEAD_BYTES: usize = 200;
+use hashbrown::HashSet;
+use millrace_log::NextOffset;
+use millrace_schemas::EventTime;
+use std::time::{Duration, Instant};
 
 /// When a chunk is written, whichever comes first.
 #[derive(Clone, Copy, Debug)]
@@ -24,19 +22,38 @@ pub struct Limits {
     pub age: Duration,
 }
 
-/// An archivable record.
-#[derive(Clone, Debug, PartialEq)]
+/// An archivable record; its strings are elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    pub metric: QueryMetric,
+    pub archived: Archived,
+    pub started_at: EventTime,
     /// The log's append time.
     pub ingest_time: EventTime,
-    pub offset: i64,
+    pub strings: Strings,
 }
 
 impl Row {
     pub fn group(&self) -> Group {
-        Group::new(self.metric.workspace_id, self.metric.completed_at)
+        Group::new(self.archived.identity.workspace, self.completed_at())
     }
+
+    pub fn completed_at(&self) -> EventTime {
+        self.archived.identity.completed_at
+    }
+}
+
+/// Records with their strings.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub rows: &'a [Row],
+    pub texts: &'a Texts,
+}
+
+/// Memory for a chunk's records: to ask the system for it anew each time would cost more than to fill it.
+#[derive(Debug, Default)]
+pub struct Room {
+    rows: Vec<Row>,
+    texts: Texts,
 }
 
 #[derive(Debug)]
@@ -44,9 +61,9 @@ pub struct Chunk {
     from: NextOffset,
     to: NextOffset,
     rows: Vec<Row>,
+    texts: Texts,
     groups: HashSet<Group>,
     read: usize,
-    bytes: usize,
     /// When its first record was read.
     since: Option<Instant>,
     tally: Tally,
@@ -58,12 +75,27 @@ impl Chunk {
             from,
             to: from,
             rows: Vec::new(),
+            texts: Texts::default(),
             groups: HashSet::new(),
             read: 0,
-            bytes: 0,
             since: None,
             tally: Tally::new(from),
         }
+    }
+
+    /// The next one, in the room of one that is archived.
+    pub fn next(&self, room: Option<Room>) -> Self {
+        let Room { rows, texts } = room.unwrap_or_default();
+        Self { rows, texts, ..Self::new(self.to) }
+    }
+
+    /// Its room, emptied, unless it had hardly been needed: then the memory is given back.
+    pub fn into_room(self) -> Option<Room> {
+        let Self { mut rows, mut texts, .. } = self;
+        let was_needed = rows.len() * 2 > rows.capacity();
+        rows.clear();
+        texts.clear();
+        was_needed.then_some(Room { rows, texts })
     }
 
     pub fn from(&self) -> NextOffset {
@@ -75,7 +107,7 @@ impl Chunk {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        size_of_val(self.rows.as_slice()) + self.texts.bytes()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -109,26 +141,28 @@ impl Chunk {
         self.since.get_or_insert(now);
     }
 
-    /// Adds a record of `bytes` bytes.
-    pub fn add(&mut self, row: Row, bytes: usize, now: Instant) {
-        self.tally.count(row.offset, row.ingest_time, Some(row.metric.workspace_id)).archived += 1;
-        self.step(row.offset, now);
-        self.bytes += bytes + RECORD_OVERHEAD_BYTES;
+    /// Adds a record whose strings are among `texts`.
+    pub fn add(&mut self, row: Row, texts: &Texts, now: Instant) {
+        let Archived { offset, identity, .. } = row.archived;
+        self.tally.count(offset, row.ingest_time, Some(identity.workspace)).archived += 1;
+        self.step(offset, now);
         self.groups.insert(row.group());
-        self.rows.push(row);
+        self.rows.push(Row { strings: self.texts.copy(texts, row.strings), ..row });
     }
 
     pub fn is_due(&self, limits: &Limits, now: Instant) -> bool {
         self.read >= limits.records
-            || self.bytes >= limits.bytes
+            || self.bytes() >= limits.bytes
             || self.groups.len() >= limits.files
             || self.since.is_some_and(|since| now.saturating_duration_since(since) >= limits.age)
     }
 
     /// The records of each data file, by time.
-    pub fn groups(&mut self) -> Vec<(Group, &[Row])> {
-        self.rows.sort_unstable_by_key(|row| (row.group(), row.metric.completed_at, row.offset));
-        self.rows.chunk_by(|a, b| a.group() == b.group()).map(|rows| (rows[0].group(), rows)).collect()
+    pub fn groups(&mut self) -> Vec<(Group, Rows<'_>)> {
+        self.rows.sort_unstable_by_key(|row| (row.group(), row.completed_at(), row.archived.offset));
+        let (rows, texts) = (self.rows.as_slice(), &self.texts);
+        let groups = rows.chunk_by(|a, b| a.group() == b.group());
+        groups.map(|rows| (rows[0].group(), Rows { rows, texts })).collect()
     }
 }
 

@@ -1,7 +1,10 @@
 //! Records as Arrow columns: the schema of the archive's files. Pure.
 
-use super::chunk::Row;
-use crate::{admission::Identity, record::Measured};
+use super::chunk::{Row, Rows};
+use crate::{
+    admission::Identity,
+    record::{Measured, Texts},
+};
 use arrow::{
     array::{
         Array, ArrayRef, Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray,
@@ -12,6 +15,7 @@ use arrow::{
 };
 use millrace_schemas::{EventTime, Status};
 use std::sync::{Arc, LazyLock};
+use uuid::{Uuid, fmt::Hyphenated};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let text = |name| Field::new(name, DataType::Utf8, false);
@@ -98,28 +102,31 @@ pub fn schema() -> SchemaRef {
 }
 
 /// `rows`, all of them of `partition`, in their order.
-pub fn record_batch(rows: &[Row], partition: i32) -> Result<RecordBatch, ArrowError> {
+pub fn record_batch(Rows { rows, texts }: Rows<'_>, partition: i32) -> Result<RecordBatch, ArrowError> {
     let columns: Vec<ArrayRef> = vec![
-        texts(rows, |row| row.metric.id.to_string()),
-        texts(rows, |row| row.metric.workspace_id.to_string()),
-        texts(rows, |row| row.metric.service_id.to_string()),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.metric.query_text))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.metric.status.as_str()))),
-        Arc::new(rows.iter().map(|row| row.metric.duration_ms).collect::<Float64Array>()),
-        Arc::new(rows.iter().map(|row| row.metric.rows_affected).collect::<Int64Array>()),
-        Arc::new(rows.iter().map(|row| row.metric.error_message.as_deref()).collect::<StringArray>()),
-        times(rows, |row| row.metric.started_at),
-        times(rows, |row| row.metric.completed_at),
+        ids(rows, |row| row.archived.identity.id.0),
+        ids(rows, |row| row.archived.identity.workspace.0),
+        ids(rows, |row| row.archived.measured.service.0),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| texts.query_text(row.strings)))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.archived.measured.status.as_str()))),
+        Arc::new(rows.iter().map(|row| row.archived.measured.duration_ms).collect::<Float64Array>()),
+        Arc::new(rows.iter().map(|row| row.archived.measured.rows_affected).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| texts.error_message(row.strings)).collect::<StringArray>()),
+        times(rows, |row| row.started_at),
+        times(rows, |row| row.archived.identity.completed_at),
         times(rows, |row| row.ingest_time),
-        tags(rows),
+        tags(rows, texts),
         Arc::new(Int32Array::from_value(partition, rows.len())),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.offset))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.archived.offset))),
     ];
     RecordBatch::try_new(schema(), columns)
 }
 
-fn texts(rows: &[Row], value: impl Fn(&Row) -> String) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+fn ids(rows: &[Row], id: impl Fn(&Row) -> Uuid) -> ArrayRef {
+    let mut texts = StringBuilder::with_capacity(rows.len(), rows.len() * Hyphenated::LENGTH);
+    let mut buffer = Uuid::encode_buffer();
+    rows.iter().for_each(|row| texts.append_value(id(row).hyphenated().encode_lower(&mut buffer)));
+    Arc::new(texts.finish())
 }
 
 fn times(rows: &[Row], value: impl Fn(&Row) -> EventTime) -> ArrayRef {
@@ -127,10 +134,10 @@ fn times(rows: &[Row], value: impl Fn(&Row) -> EventTime) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
 }
 
-fn tags(rows: &[Row]) -> ArrayRef {
+fn tags(rows: &[Row], texts: &Texts) -> ArrayRef {
     let mut lists = ListBuilder::new(StringBuilder::new());
     for row in rows {
-        row.metric.tags.iter().for_each(|tag| lists.values().append_value(tag));
+        texts.tags(row.strings).for_each(|tag| lists.values().append_value(tag));
         lists.append(true);
     }
     Arc::new(lists.finish())

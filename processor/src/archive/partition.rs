@@ -1,30 +1,32 @@
 //! One raw partition as the archive sees it: verdicts, and the chunk that waits to be written. Pure.
 
-use super::chunk::{Chunk, Limits, Row};
+use super::{
+    chunk::{Chunk, Limits, Room, Row},
+    columns::Archived,
+};
 use crate::{
     admission::{Admission, Identity, Verdict},
     ledger::Span,
-    record,
+    record::{self, Texts, Whole},
     settings::AdmissionSettings,
 };
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use millrace_log::NextOffset;
-use millrace_schemas::{EventTime, FieldError, QueryMetric, WorkspaceId};
-use std::{collections::HashMap, time::Instant};
+use millrace_schemas::{EventTime, FieldError, WorkspaceId};
+use std::time::Instant;
 
 /// A raw record as it was read.
 #[derive(Debug)]
 pub struct Record {
     pub offset: i64,
     pub append_time: EventTime,
-    pub bytes: usize,
     pub content: Result<Content, FieldError>,
 }
 
 #[derive(Debug)]
 pub enum Content {
     /// It may be archived.
-    Whole(Box<QueryMetric>),
+    Whole(Whole),
     /// It is read again for the duplicate memory only.
     Identity(Identity),
 }
@@ -32,7 +34,7 @@ pub enum Content {
 impl Content {
     pub fn identity(&self) -> Identity {
         match self {
-            Self::Whole(metric) => Identity::from(metric.as_ref()),
+            Self::Whole(whole) => whole.identity,
             Self::Identity(identity) => *identity,
         }
     }
@@ -59,11 +61,23 @@ impl Judged {
     }
 }
 
+/// The chunk before the one that is filled.
+#[derive(Debug)]
+enum Before {
+    /// It is being written, and begins here.
+    Out(NextOffset),
+    /// It is to be written again.
+    Failed(Box<Chunk>),
+}
+
 #[derive(Debug)]
 pub struct Partition {
     admission: Admission,
     judged: Judged,
+    /// The one that is filled.
     pub chunk: Chunk,
+    /// What of the chunk before it is not archived yet.
+    before: Option<Before>,
     /// The next offset to be judged: before the chunk while the duplicate memory is restored.
     reached: NextOffset,
     /// An interrupted archiver got so far: the sooner this one does, the sooner its orphans are removed.
@@ -88,6 +102,7 @@ impl Partition {
             admission: Admission::new(settings),
             judged,
             chunk: Chunk::new(next),
+            before: None,
             reached: Admission::restore_from(next, settings),
             hasten_to,
             caught_up: false,
@@ -103,18 +118,53 @@ impl Partition {
         self
     }
 
+    /// It is archived up to here.
+    pub fn from(&self) -> NextOffset {
+        match &self.before {
+            Some(Before::Out(from)) => *from,
+            Some(Before::Failed(chunk)) => chunk.from(),
+            None => self.chunk.from(),
+        }
+    }
+
+    /// There is nothing to be archived.
+    pub fn is_empty(&self) -> bool {
+        self.before.is_none() && self.chunk.is_empty()
+    }
+
+    /// What its chunks hold, but for one that is out.
+    pub fn bytes(&self) -> usize {
+        let before = match &self.before {
+            Some(Before::Failed(chunk)) => chunk.bytes(),
+            _ => 0,
+        };
+        self.chunk.bytes() + before
+    }
+
     /// Where to read on.
     pub fn reached(&self) -> NextOffset {
         self.reached
     }
 
-    /// Parses a record of this partition: no more of it than will be needed.
-    pub fn parse(&self, offset: i64, payload: Option<&[u8]>) -> Result<Content, FieldError> {
+    /// Parses a record of this partition: no more of it than will be needed. Strings go to `texts`.
+    pub fn parse(
+        &self,
+        offset: i64,
+        payload: Option<&[u8]>,
+        texts: &mut Texts,
+    ) -> Result<Content, FieldError> {
         let payload = payload.ok_or_else(|| FieldError::new("", "a record without a value"))?;
         if offset < self.chunk.from().get() {
             record::parse(payload).map(|(identity, _)| Content::Identity(identity))
         } else {
-            QueryMetric::from_slice(payload).map(|metric| Content::Whole(Box::new(metric)))
+            record::read(payload, texts).map(Content::Whole)
+        }
+    }
+
+    /// Tells the core that the record is judged soon.
+    pub fn look_ahead(&self, record: &Record) {
+        if let Ok(content) = &record.content {
+            self.admission.look_ahead(&self.admission.mark(&content.identity()));
         }
     }
 
@@ -125,8 +175,13 @@ impl Partition {
         low > self.reached && self.chunk.lose_to(low)
     }
 
-    /// Judges a record, and keeps it if it counts and is not archived yet.
-    pub fn take(&mut self, record: Record, created: &HashMap<WorkspaceId, EventTime>, now: Instant) {
+    /// Judges a record, whose strings are among `texts`, and keeps it if it counts and is not archived yet.
+    pub fn take(
+        &mut self,
+        (record, texts): (Record, &Texts),
+        created: &HashMap<WorkspaceId, EventTime>,
+        now: Instant,
+    ) {
         if record.offset < self.reached.get() {
             return;
         }
@@ -149,9 +204,11 @@ impl Partition {
             return;
         }
         match (verdict, record.content) {
-            (Verdict::Counted, Ok(Content::Whole(metric))) => {
-                let row = Row { metric: *metric, ingest_time: record.append_time, offset: record.offset };
-                self.chunk.add(row, record.bytes, now);
+            (Verdict::Counted, Ok(Content::Whole(whole))) => {
+                let Whole { identity, measured, started_at, strings } = whole;
+                let archived = Archived { offset: record.offset, identity, measured };
+                let row = Row { archived, started_at, ingest_time: record.append_time, strings };
+                self.chunk.add(row, texts, now);
             }
             _ => self.chunk.pass(record.offset, record.append_time, now),
         }
@@ -159,14 +216,44 @@ impl Partition {
 
     pub fn is_due(&self, limits: &Limits, now: Instant) -> bool {
         let hastened = self.hasten_to.is_some_and(|to| !self.chunk.is_empty() && self.chunk.to() >= to);
-        hastened || self.chunk.is_due(limits, now)
+        self.has_failed() || hastened || self.chunk.is_due(limits, now)
     }
 
-    /// The chunk is archived: the next one begins.
-    pub fn written(&mut self) {
-        self.untold.extend(self.chunk.spans());
-        self.chunk = Chunk::new(self.chunk.to());
-        self.hasten_to = None;
+    /// A chunk of it is being written.
+    pub fn is_out(&self) -> bool {
+        matches!(self.before, Some(Before::Out(_)))
+    }
+
+    /// A chunk could not be written, and comes first.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.before, Some(Before::Failed(_)))
+    }
+
+    /// The chunk to be written next, none of which is out; another is filled meanwhile, in `room`. What comes of it is to be
+    /// told by [`Self::written`] or [`Self::failed`].
+    pub fn hand_out(&mut self, room: Option<Room>) -> Chunk {
+        let chunk = match self.before.take() {
+            Some(Before::Failed(chunk)) => *chunk,
+            _ => {
+                self.hasten_to = None;
+                let next = self.chunk.next(room);
+                std::mem::replace(&mut self.chunk, next)
+            }
+        };
+        self.before = Some(Before::Out(chunk.from()));
+        chunk
+    }
+
+    /// The chunk that was out is archived.
+    pub fn written(&mut self, chunk: &Chunk) {
+        self.untold.extend(chunk.spans());
+        self.before = None;
+    }
+
+    /// It could not be written. There may be orphans of it.
+    pub fn failed(&mut self, chunk: Chunk) {
+        self.before = Some(Before::Failed(Box::new(chunk)));
+        self.sweep = true;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::{
     Error,
-    chunk::Limits,
+    chunk::{Chunk, Limits, Room},
     error::Reaction,
+    manifest::Manifest,
     metrics::ArchiveMetrics,
     partition::{Judged, Partition, Record},
     path::Source,
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     admission::Admission,
     ledger::Span,
+    record::Texts,
     settings::AdmissionSettings,
     sink::{
         MemberError,
@@ -28,14 +30,17 @@ use crate::{
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _};
+use hashbrown::{HashMap, HashSet};
 use millrace_log::{LogSettings, NextOffset, Publisher};
 use millrace_schemas::{EventTime, WorkspaceId, ledger::Entry};
 use millrace_tenancy::Directory;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 /// Records that are judged together: their workspaces are asked for at once.
 const JUDGED_AT_ONCE: usize = 512;
@@ -45,7 +50,10 @@ const LINGER: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What all chunks together may hold: past it the largest is written.
 const BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How long one chunk may take; far less than the group's patience with this member (`max.poll.interval.ms`).
+/// Chunks that are written, or wait for their turn, while others are filled; and how many are written at once.
+const WRITING_MAX: usize = 8;
+pub const WRITERS: usize = 2;
+/// How long one chunk may take, the wait for its turn included; far less than the group's patience with this member (`max.poll.interval.ms`).
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
 /// How long the start of an assignment or a sweep may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
@@ -65,6 +73,8 @@ pub struct Archive {
     pub limits: Limits,
     pub admission: AdmissionSettings,
     pub state: State,
+    /// Of those that write.
+    pub turns: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -74,11 +84,29 @@ pub struct State {
     parked: BTreeMap<i32, Partition>,
     /// Workspaces that certainly exist, and since when.
     workspaces: HashMap<WorkspaceId, EventTime>,
-    /// Records read but not judged, in order.
+    /// Records read but not judged, in order, and their strings.
     unjudged: Vec<(i32, Record)>,
+    texts: Texts,
     unjudged_since: Option<Instant>,
     /// When chunks are looked at next.
     look_at: Option<Instant>,
+    /// Chunks that are written while other records are taken, by partition.
+    writing: BTreeMap<i32, Writing>,
+    /// For the next chunks, while there is more to write.
+    rooms: Vec<Room>,
+}
+
+/// A chunk that is out.
+struct Writing {
+    bytes: usize,
+    task: JoinHandle<Written>,
+}
+
+/// What came of it.
+struct Written {
+    chunk: Chunk,
+    result: Result<Manifest, Error>,
+    took: Duration,
 }
 
 /// How far a partition is archived, and how far an interrupted archiver has begun.
@@ -120,8 +148,9 @@ impl Archive {
             {
                 tracing::error!(partition = number, first = %low, "retention removed records before they were archived");
             }
-            partition.take(record, &self.state.workspaces, now);
+            partition.take((record, &self.state.texts), &self.state.workspaces, now);
         }
+        self.state.texts.clear();
         Ok(())
     }
 
@@ -138,32 +167,135 @@ impl Archive {
         }
     }
 
-    /// The partition whose chunk should be written now.
-    fn due(&self, now: Instant) -> Option<i32> {
-        let partitions = &self.state.partitions;
-        let due = partitions.iter().find(|(_, partition)| partition.is_due(&self.limits, now));
-        let held: usize = partitions.values().map(|partition| partition.chunk.bytes()).sum();
-        let largest = || partitions.iter().max_by_key(|(_, partition)| partition.chunk.bytes());
-        due.or_else(|| if held >= BYTES_MAX { largest() } else { None }).map(|(number, _)| *number)
+    /// Writes what is due, while more is taken: this waits only for what must come before, or to let go of memory. Whether
+    /// there was anything.
+    fn write_due(&mut self, member: &Member, now: Instant) -> Result<bool, Failure<Error>> {
+        let mut any = self.finish_written(member)?;
+        // Nothing is taken until it is there.
+        if let Some(failed) = self.find(Partition::has_failed) {
+            self.begin_writing(member, failed)?;
+            self.finish_writing(member, failed)?;
+            return Ok(true);
+        }
+        while let Some(due) = self.due(now) {
+            self.begin_writing(member, due)?;
+            any = true;
+        }
+        if let Some(number) = self.held_up(now) {
+            self.finish_writing(member, number)?;
+            any = true;
+        }
+        if self.state.writing.is_empty() {
+            self.state.rooms.clear();
+        }
+        Ok(any)
     }
 
-    fn write(&mut self, member: &Member, number: i32, limit: Duration) -> Result<(), Failure<Error>> {
+    fn find(&self, is_wanted: impl Fn(&Partition) -> bool) -> Option<i32> {
+        let mut partitions = self.state.partitions.iter();
+        partitions.find(|(_, partition)| is_wanted(partition)).map(|(number, _)| *number)
+    }
+
+    /// A partition whose chunk is to be written, and can be.
+    fn due(&self, now: Instant) -> Option<i32> {
+        if self.state.writing.len() >= WRITING_MAX {
+            return None;
+        }
+        let can = |partition: &&Partition| !partition.is_out() && !partition.chunk.is_empty();
+        let largest = || {
+            let partitions = self.state.partitions.iter().filter(|(_, partition)| can(partition));
+            let largest = partitions.max_by_key(|(_, partition)| partition.bytes())?;
+            (self.is_full() && self.state.writing.is_empty()).then_some(*largest.0)
+        };
+        self.find(|partition| can(&partition) && partition.is_due(&self.limits, now)).or_else(largest)
+    }
+
+    /// Which of the chunks that are out must be archived before more is taken.
+    fn held_up(&self, now: Instant) -> Option<i32> {
+        let is_due = |number: &&i32| {
+            self.state.partitions.get(number).is_some_and(|partition| partition.is_due(&self.limits, now))
+        };
+        let mut out = self.state.writing.keys();
+        let waits = self.find(|partition| !partition.is_out() && partition.is_due(&self.limits, now));
+        if self.is_full() || waits.is_some() { out.next().copied() } else { out.find(is_due).copied() }
+    }
+
+    /// All chunks together have taken their memory.
+    fn is_full(&self) -> bool {
+        let out: usize = self.state.writing.values().map(|writing| writing.bytes).sum();
+        out + self.state.partitions.values().map(Partition::bytes).sum::<usize>() >= BYTES_MAX
+    }
+
+    /// All that was judged.
+    fn write_all(&mut self, member: &Member) -> Result<(), Failure<Error>> {
+        while let Some(number) = self.state.writing.keys().next().copied() {
+            self.finish_writing(member, number)?;
+        }
+        while let Some(number) = self.find(|partition| !partition.is_empty()) {
+            self.begin_writing(member, number)?;
+            self.finish_writing(member, number)?;
+        }
+        Ok(())
+    }
+
+    /// Only once the ledger was told of the chunk before: of two it would hear of the second alone if this one died.
+    fn begin_writing(&mut self, member: &Member, number: i32) -> Result<(), Failure<Error>> {
+        self.tell(member.topic())?;
         let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(()) };
+        let mut chunk = partition.hand_out(self.state.rooms.pop());
         let source = Source { topic: member.topic().to_owned(), partition: number };
-        let timer = self.metrics.seconds.start_timer();
-        let written = self.blocking.run(limit, self.shelf.write(&source, &mut partition.chunk));
-        let manifest = match written.unwrap_or(Err(Error::TimedOut("writing to the archive"))) {
+        let (shelf, turns, bytes) = (self.shelf.clone(), Arc::clone(&self.turns), chunk.bytes());
+        let task = self.blocking.beside(move |blocking| {
+            let mut began = Instant::now();
+            let written = blocking.run(WRITE_LIMIT, async {
+                let _turn = turns.acquire().await.expect("the semaphore is never closed");
+                began = Instant::now();
+                shelf.write(&source, &mut chunk).await
+            });
+            let result = written.unwrap_or(Err(Error::TimedOut("writing to the archive")));
+            Written { chunk, result, took: began.elapsed() }
+        });
+        self.state.writing.insert(number, Writing { bytes, task });
+        Ok(())
+    }
+
+    /// Those that are done already; whether there were any.
+    fn finish_written(&mut self, member: &Member) -> Result<bool, Failure<Error>> {
+        let written = self.state.writing.iter().filter(|(_, writing)| writing.task.is_finished());
+        let written: Vec<i32> = written.map(|(number, _)| *number).collect();
+        written.iter().try_for_each(|number| self.finish_writing(member, *number))?;
+        Ok(!written.is_empty())
+    }
+
+    /// Waits for the chunk of a partition that is out.
+    fn finish_writing(&mut self, member: &Member, number: i32) -> Result<(), Failure<Error>> {
+        let Some(next) = self.hear_of_writing(number)? else { return Ok(()) };
+        member.tell_progress([(number, next)]);
+        if self.state.partitions.get(&number).is_some_and(|partition| partition.sweep) {
+            self.sweep(&Source { topic: member.topic().to_owned(), partition: number });
+        }
+        Ok(())
+    }
+
+    /// The same; up to where it was written.
+    fn hear_of_writing(&mut self, number: i32) -> Result<Option<NextOffset>, Failure<Error>> {
+        let Some(Writing { task, .. }) = self.state.writing.remove(&number) else { return Ok(None) };
+        let Some(Written { chunk, result, took }) = self.blocking.wait(task) else {
+            self.state.partitions.remove(&number);
+            return Err(Failure::Restart);
+        };
+        let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(None) };
+        let manifest = match result {
             Ok(manifest) => manifest,
             Err(error) => {
-                timer.stop_and_discard();
-                partition.sweep = true;
+                partition.failed(chunk);
                 return Err(self.forget_if_moved(number, error));
             }
         };
-        timer.observe_duration();
+        self.metrics.seconds.observe(took.as_secs_f64());
         self.metrics.archived(&manifest);
-        partition.written();
-        member.tell_progress([(number, manifest.next())]);
+        partition.written(&chunk);
+        self.state.rooms.extend(chunk.into_room());
         tracing::debug!(
             partition = number,
             from = manifest.from,
@@ -172,10 +304,7 @@ impl Archive {
             files = manifest.files.len(),
             "archived"
         );
-        if partition.sweep {
-            self.sweep(&source);
-        }
-        Ok(())
+        Ok(Some(manifest.next()))
     }
 
     /// Tells the ledger what was archived, before anything else is; whether there was anything to tell.
@@ -303,7 +432,7 @@ impl Worker for Archive {
         let found = self.look_up(member, partitions)?;
         let (mut parked, mut clients) = (std::mem::take(&mut self.state.parked), None);
         for Found { partition, next, attempted, low, untold } in found {
-            let kept = parked.remove(&partition).filter(|kept| kept.chunk.from() == next);
+            let kept = parked.remove(&partition).filter(|kept| kept.from() == next);
             let state = match kept {
                 Some(kept) => kept.taken_back(attempted),
                 None => {
@@ -324,13 +453,12 @@ impl Worker for Archive {
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
         let number = message.partition();
         let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(()) };
-        let payload = message.payload();
         let record = Record {
             offset: message.offset(),
             append_time: EventTime::from_millis(message.timestamp().to_millis().unwrap_or(0)),
-            bytes: payload.map_or(0, <[u8]>::len),
-            content: partition.parse(message.offset(), payload),
+            content: partition.parse(message.offset(), message.payload(), &mut self.state.texts),
         };
+        partition.look_ahead(&record);
         self.state.unjudged_since.get_or_insert_with(Instant::now);
         self.state.unjudged.push((number, record));
         Ok(())
@@ -346,25 +474,30 @@ impl Worker for Archive {
             return Ok(Step::Idle);
         }
         self.state.look_at = Some(now + LINGER);
-        let due = self.due(now);
-        if let Some(number) = due {
-            self.write(member, number, WRITE_LIMIT)?;
-        }
+        let wrote = self.write_due(member, now)?;
         if ready {
             self.judge(member, now)?;
         }
-        Ok(if ready || due.is_some() { Step::Done } else { Step::Idle })
+        Ok(if ready || wrote { Step::Done } else { Step::Idle })
     }
 
     fn patience(&self, now: Instant) -> Duration {
         let waited = |since| LINGER.saturating_sub(now.saturating_duration_since(since));
-        self.state.unjudged_since.map_or(PATIENCE, waited)
+        let patience = if self.state.writing.is_empty() { PATIENCE } else { LINGER };
+        self.state.unjudged_since.map_or(patience, waited)
     }
 
     fn give_up(&mut self) {
+        let out: Vec<i32> = self.state.writing.keys().copied().collect();
+        for number in out {
+            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.hear_of_writing(number) {
+                tracing::warn!(partition = number, error = %Chain(&error), "a chunk is left to who takes its partition next");
+            }
+        }
         let state = &mut self.state;
         state.parked.append(&mut state.partitions);
         state.unjudged.clear();
+        state.texts.clear();
         state.unjudged_since = None;
         self.metrics.forget_lags();
     }
@@ -378,8 +511,8 @@ impl Worker for Archive {
     fn ends(&mut self, ends: &BTreeMap<i32, i64>) {
         for (number, end) in ends {
             if let Some(partition) = self.state.partitions.get(number) {
-                let all = partition.caught_up && partition.chunk.is_empty();
-                let lag = (end - partition.chunk.from().get()).max(0);
+                let all = partition.caught_up && partition.is_empty();
+                let lag = (end - partition.from().get()).max(0);
                 self.metrics.lag(*number, if all { 0 } else { lag });
             }
         }
@@ -394,15 +527,9 @@ impl Worker for Archive {
             tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
             return;
         }
-        let partitions = &self.state.partitions;
-        let numbers: Vec<i32> =
-            partitions.iter().filter(|(_, partition)| !partition.chunk.is_empty()).map(|(n, _)| *n).collect();
-        for number in numbers {
-            if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write(member, number, WRITE_LIMIT)
-            {
-                tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
-                return;
-            }
+        if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.write_all(member) {
+            tracing::warn!(error = %Chain(&error), "the last records are archived after the next start");
+            return;
         }
         if let Err(Failure::Retry(error) | Failure::Stop(error)) = self.tell(member.topic()) {
             tracing::debug!(error = %Chain(&error), "the ledger is told of the last records after the next start");

@@ -90,12 +90,8 @@ impl<'a> Reader<'a> {
         EventTime::parse_utc(self.time_text()?)
     }
 
-    /// A time in UTC that is only to be valid.
-    pub(super) fn pass_time(&mut self) -> Option<()> {
-        EventTime::is_utc(self.time_text()?).then_some(())
-    }
-
-    fn time_text(&mut self) -> Option<&'a [u8]> {
+    /// What may be a time in UTC.
+    pub(super) fn time_text(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let rest = self.rest();
         // A quote that comes before is found as no part of a time.
@@ -105,8 +101,8 @@ impl<'a> Reader<'a> {
         Some(&rest[..end])
     }
 
-    /// A string that has at most so many bytes as it is written, without `\u`.
-    pub(super) fn string(&mut self, bytes_max: usize) -> Option<()> {
+    /// A string that has at most so many bytes as it is written, without `\u`: what stands between its quotes.
+    pub(super) fn string(&mut self, bytes_max: usize) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let begin = self.at;
         loop {
@@ -122,17 +118,22 @@ impl<'a> Reader<'a> {
         let (joined, control) =
             text.iter().fold((0, false), |(joined, control), byte| (joined | byte, control | (*byte < b' ')));
         self.joined |= joined;
-        (!control && text.len() <= bytes_max).then_some(())
+        (!control && text.len() <= bytes_max).then_some(text)
     }
 
-    /// An array of at most so many strings.
-    pub(super) fn strings(&mut self, count_max: usize, bytes_max: usize) -> Option<()> {
+    /// An array of at most so many strings, which `each` is given as [`Self::string`] gives them.
+    #[inline(always)]
+    pub(super) fn strings(
+        &mut self,
+        (count_max, bytes_max): (usize, usize),
+        mut each: impl FnMut(&'a [u8]) -> Option<()>,
+    ) -> Option<()> {
         self.expect(b'[')?;
         if self.take(b"]") {
             return Some(());
         }
         for _ in 0..count_max {
-            self.string(bytes_max)?;
+            each(self.string(bytes_max)?)?;
             match self.next()? {
                 b',' => self.space(),
                 b']' => return Some(()),

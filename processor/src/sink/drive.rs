@@ -11,13 +11,16 @@ use std::{
     cell::OnceCell,
     collections::BTreeMap,
     error::Error,
+    panic::resume_unwind,
     time::{Duration, Instant},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// The longest wait for a record: how late a shutdown may be noticed.
 const POLL_MAX: Duration = Duration::from_millis(100);
+/// Records that are taken, where so many are there, until work is looked for again: that asks for the time.
+const RECORDS_AT_ONCE: usize = 64;
 /// The longest wait of a member that was put out, until it joins again.
 const PUT_OUT_WAIT_MAX: Duration = Duration::from_secs(1);
 const PUT_OUT_WITHIN: Duration = Duration::from_secs(10);
@@ -54,7 +57,8 @@ pub trait Worker {
         partitions: &[i32],
     ) -> Result<Vec<(i32, NextOffset)>, Failure<Self::Error>>;
 
-    /// Keeps a record. Called so often only as [`Worker::work`] succeeds, so what it holds is bounded.
+    /// Keeps a record. Some tens come between two calls of [`Worker::work`], and none while that fails: what it holds is
+    /// bounded.
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Self::Error>;
 
     /// Does what is due, if anything is. What has failed is due until it is done: the partitions are paused so long.
@@ -155,27 +159,32 @@ impl<W: Worker> Driver<W> {
 
     fn listen(&mut self, now: Instant) -> Result<(), W::Error> {
         let patience = if self.starting { POLL_MAX } else { self.worker.patience(now) };
-        let timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
-        let event = match self.member.next(timeout) {
-            Err(error) if error.is_fenced() => return self.put_out(&error, now),
-            event => event?,
-        };
-        match event {
-            Event::Record(message) => self.worker.take(&message)?,
-            Event::Assigned(partitions) => {
-                self.worker.give_up();
-                self.assigned = partitions;
-                self.starting = true;
+        let mut timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
+        for _ in 0..RECORDS_AT_ONCE {
+            let event = match self.member.next(timeout) {
+                Err(error) if error.is_fenced() => return self.put_out(&error, now),
+                event => event?,
+            };
+            match event {
+                Event::Record(message) => self.worker.take(&message)?,
+                Event::Assigned(partitions) => {
+                    self.worker.give_up();
+                    self.assigned = partitions;
+                    self.starting = true;
+                    break;
+                }
+                Event::Revoked => {
+                    self.worker.give_up();
+                    self.assigned.clear();
+                    self.starting = false;
+                    self.member.give_up()?;
+                    break;
+                }
+                Event::CaughtUp(partition) => self.worker.caught_up(partition),
+                Event::Ends(ends) => self.worker.ends(&ends),
+                Event::Nothing => break,
             }
-            Event::Revoked => {
-                self.worker.give_up();
-                self.assigned.clear();
-                self.starting = false;
-                self.member.give_up()?;
-            }
-            Event::CaughtUp(partition) => self.worker.caught_up(partition),
-            Event::Ends(ends) => self.worker.ends(&ends),
-            Event::Nothing => {}
+            timeout = Duration::ZERO;
         }
         Ok(())
     }
@@ -218,6 +227,7 @@ impl<W: Worker> Driver<W> {
 }
 
 /// Runs futures on a thread that isn't the runtime's.
+#[derive(Clone)]
 pub struct Blocking {
     handle: Handle,
     shutdown: CancellationToken,
@@ -255,6 +265,20 @@ impl Blocking {
                 () = too_long => None,
             }
         })
+    }
+
+    /// Does `work` on a thread of its own; [`Self::wait`] for it.
+    pub fn beside<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> JoinHandle<T> {
+        let blocking = self.clone();
+        self.handle.spawn_blocking(move || work(&blocking))
+    }
+
+    /// What came of it; `None` where the process ends before it had begun. Panics as it did.
+    pub fn wait<T>(&self, beside: JoinHandle<T>) -> Option<T> {
+        match self.handle.block_on(beside) {
+            Ok(done) => Some(done),
+            Err(error) => error.try_into_panic().map_or(None, |panic| resume_unwind(panic)),
+        }
     }
 
     /// What a step may take: `limit`, or what a shutdown leaves.

@@ -2,10 +2,7 @@
 
 use crate::bench::site::usage::{Spent, Usage};
 use anyhow::{Context, ensure};
-use datafusion::{
-    arrow::{array::RecordBatch, compute::concat_batches},
-    parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
-};
+use datafusion::{arrow::array::RecordBatch, parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder};
 use millrace_processor::archive::encode;
 use std::{
     fs::{self, File},
@@ -22,19 +19,20 @@ pub struct Written {
 
 /// Reads the archive's files (not measured), and writes them to memory.
 pub fn write(archive: &Path) -> anyhow::Result<Written> {
-    let (mut batches, mut rows) = (Vec::new(), 0);
+    let (mut held, mut rows) = (Vec::new(), 0);
     for path in files(archive)? {
         if rows >= ROWS_MAX {
             break;
         }
-        let batch = read(&path).with_context(|| format!("reading {}", path.display()))?;
-        rows += batch.num_rows();
-        batches.push(batch);
+        let batches = read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let count = batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        rows += count;
+        held.push((count, batches));
     }
     ensure!(rows > 0, "the archive has no rows");
     let usage = Usage::start()?;
-    for batch in &batches {
-        ensure!(!encode(batch)?.is_empty(), "an empty file");
+    for (count, batches) in held {
+        ensure!(!encode(count, batches.into_iter().map(Ok))?.is_empty(), "an empty file");
     }
     Ok(Written { rows: rows as u64, spent: usage.spent()? })
 }
@@ -52,9 +50,7 @@ pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn read(path: &Path) -> anyhow::Result<RecordBatch> {
+fn read(path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    let first = batches.first().context("a file has rows")?;
-    Ok(concat_batches(&first.schema(), &batches)?)
+    Ok(reader.collect::<Result<_, _>>()?)
 }

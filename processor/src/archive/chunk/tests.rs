@@ -1,14 +1,15 @@
 use super::*;
-use millrace_schemas::{RecordId, ServiceId, Status, WorkspaceId};
+use crate::record::{self, Whole};
+use millrace_schemas::{QueryMetric, RecordId, ServiceId, Status, WorkspaceId};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 const HOUR_SECONDS: i64 = 3600;
 
 /// A record of workspace `workspace`, completed `second` seconds after the epoch.
-pub fn row(workspace: u128, second: i64, offset: i64) -> Row {
+pub fn metric(workspace: u128, second: i64, offset: i64) -> QueryMetric {
     let completed_at = EventTime(second * 1_000_000);
-    let metric = QueryMetric {
+    QueryMetric {
         id: RecordId(Uuid::from_u128(offset.unsigned_abs().into())),
         workspace_id: WorkspaceId(Uuid::from_u128(workspace)),
         service_id: ServiceId(Uuid::from_u128(1)),
@@ -20,8 +21,21 @@ pub fn row(workspace: u128, second: i64, offset: i64) -> Row {
         started_at: completed_at,
         completed_at,
         tags: vec!["a".to_owned()],
-    };
-    Row { metric, ingest_time: EventTime(1), offset }
+    }
+}
+
+/// As the archive reads it.
+pub fn row(metric: &QueryMetric, offset: i64, texts: &mut Texts) -> Row {
+    let bytes = serde_json::to_vec(metric).expect("serializes");
+    let Whole { identity, measured, started_at, strings } = record::read(&bytes, texts).expect("valid");
+    Row { archived: Archived { offset, identity, measured }, started_at, ingest_time: EventTime(1), strings }
+}
+
+/// Adds such a record.
+pub fn add(chunk: &mut Chunk, (workspace, second, offset): (u128, i64, i64), now: Instant) {
+    let mut texts = Texts::default();
+    let row = row(&metric(workspace, second, offset), offset, &mut texts);
+    chunk.add(row, &texts, now);
 }
 
 pub fn limits() -> Limits {
@@ -38,10 +52,15 @@ fn due(fill: impl FnOnce(&mut Chunk, Instant)) -> bool {
 #[test]
 fn each_limit_makes_a_chunk_due() {
     assert!(!due(|_, _| {}));
-    assert!(!due(|chunk, now| (0..9).for_each(|offset| chunk.add(row(1, 1, offset), 1, now))));
+    assert!(!due(|chunk, now| (0..9).for_each(|offset| add(chunk, (1, 1, offset), now))));
     assert!(due(|chunk, now| (0..10).for_each(|offset| chunk.pass(offset, EventTime(0), now))));
-    assert!(due(|chunk, now| chunk.add(row(1, 1, 0), 10_000, now)));
-    assert!(due(|chunk, now| (0..3).for_each(|n| chunk.add(row(1, n * HOUR_SECONDS, n), 1, now))));
+    assert!(due(|chunk, now| {
+        let (mut texts, mut long) = (Texts::default(), metric(1, 1, 0));
+        long.query_text = "x".repeat(limits().bytes);
+        let row = row(&long, 0, &mut texts);
+        chunk.add(row, &texts, now);
+    }));
+    assert!(due(|chunk, now| (0..3).for_each(|n| add(chunk, (1, n * HOUR_SECONDS, n), now))));
     assert!(due(|chunk, now| chunk.pass(0, EventTime(0), now - limits().age)));
 }
 
@@ -61,16 +80,20 @@ proptest! {
         let now = Instant::now();
         let mut chunk = Chunk::new(NextOffset::START);
         for (offset, (workspace, second)) in (0_i64..).zip(&seconds) {
-            chunk.add(row(*workspace, *second, offset), 1, now);
+            add(&mut chunk, (*workspace, *second, offset), now);
         }
         let files = chunk.groups.len();
         let groups = chunk.groups();
         prop_assert_eq!(groups.len(), files);
-        for (group, rows) in &groups {
+        for (group, Rows { rows, texts }) in &groups {
             prop_assert!(rows.iter().all(|row| row.group() == *group));
-            prop_assert!(rows.is_sorted_by_key(|row| row.metric.completed_at));
+            prop_assert!(rows.is_sorted_by_key(Row::completed_at));
+            for row in *rows {
+                prop_assert_eq!(texts.query_text(row.strings), format!("SELECT {}", row.archived.offset));
+            }
         }
-        let mut offsets: Vec<i64> = groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.offset)).collect();
+        let rows = groups.iter().flat_map(|(_, rows)| rows.rows);
+        let mut offsets: Vec<i64> = rows.map(|row| row.archived.offset).collect();
         offsets.sort_unstable();
         prop_assert!(offsets.into_iter().eq((0_i64..).take(seconds.len())));
     }

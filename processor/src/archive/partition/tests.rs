@@ -1,5 +1,5 @@
 use super::{
-    super::chunk::tests::{limits, row},
+    super::chunk::tests::{limits, metric},
     *,
 };
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn judged<const N: usize>(to: i64, dead: [i64; N]) -> Judged {
 
 /// The bytes of record `id` of a workspace.
 fn payload(workspace: u128, id: i64) -> Vec<u8> {
-    serde_json::to_vec(&row(workspace, 0, id).metric).expect("serializes")
+    serde_json::to_vec(&metric(workspace, 0, id)).expect("serializes")
 }
 
 fn feed(partition: &mut Partition, offset: i64, payload: &[u8]) {
@@ -30,14 +30,20 @@ fn feed(partition: &mut Partition, offset: i64, payload: &[u8]) {
 }
 
 fn feed_at(append_time: EventTime, partition: &mut Partition, offset: i64, payload: &[u8]) {
-    let content = partition.parse(offset, Some(payload));
-    let record = Record { offset, append_time, bytes: payload.len(), content };
-    partition.take(record, &known(), Instant::now());
+    let mut texts = Texts::default();
+    let content = partition.parse(offset, Some(payload), &mut texts);
+    partition.take((Record { offset, append_time, content }, &texts), &known(), Instant::now());
+}
+
+fn archive(partition: &mut Partition) {
+    let chunk = partition.hand_out(None);
+    partition.written(&chunk);
 }
 
 /// The offsets of the records that wait to be archived.
 fn waiting(partition: &mut Partition) -> Vec<i64> {
-    partition.chunk.groups().iter().flat_map(|(_, rows)| rows.iter().map(|row| row.offset)).collect()
+    let groups = partition.chunk.groups();
+    groups.iter().flat_map(|(_, rows)| rows.rows.iter().map(|row| row.archived.offset)).collect()
 }
 
 #[test]
@@ -55,7 +61,7 @@ fn what_became_a_dead_letter_is_not_remembered_though_it_would_count_today() {
 #[test]
 fn what_is_archived_is_remembered_though_it_would_be_a_dead_letter_today() {
     let later = EventTime(3_600_000_000);
-    let mut metric = row(KNOWN, 0, 1).metric;
+    let mut metric = metric(KNOWN, 0, 1);
     metric.completed_at = later;
     let ahead = serde_json::to_vec(&metric).expect("serializes");
     let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), judged(1, []));
@@ -69,7 +75,7 @@ fn what_is_archived_is_remembered_though_it_would_be_a_dead_letter_today() {
 #[test]
 fn what_combine_has_not_judged_is_held_against_the_rules_of_today() {
     let later = EventTime(3_600_000_000);
-    let mut metric = row(KNOWN, 0, 1).metric;
+    let mut metric = metric(KNOWN, 0, 1);
     metric.completed_at = later;
     let ahead = serde_json::to_vec(&metric).expect("serializes");
     let mut partition = Partition::archived_to(NextOffset::exclusive(1), None, &settings(), judged(0, []));
@@ -95,10 +101,34 @@ fn what_the_ledger_was_not_told_is_not_forgotten_when_more_is_archived() {
     let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
     for offset in 0..3 {
         feed(&mut partition, offset, &payload(KNOWN, offset));
-        partition.written();
+        archive(&mut partition);
     }
     let told: Vec<(i64, i64)> = partition.untold.iter().map(|span| (span.from, span.to)).collect();
     assert_eq!(told, [(0, 1), (1, 2), (2, 3)]);
+}
+
+#[test]
+fn what_could_not_be_written_comes_before_what_was_read_meanwhile() {
+    let mut partition = Partition::archived_to(NextOffset::START, None, &settings(), judged(0, []));
+    let now = Instant::now();
+    feed(&mut partition, 0, &payload(KNOWN, 0));
+    let first = partition.hand_out(None);
+    feed(&mut partition, 1, &payload(KNOWN, 1));
+    assert!(!partition.is_due(&limits(), now) && !partition.is_empty());
+    assert_eq!((partition.from(), first.to()), (NextOffset::START, NextOffset::exclusive(1)));
+    partition.sweep = false;
+    partition.failed(first);
+    assert!(partition.is_due(&limits(), now) && partition.has_failed() && partition.sweep);
+    assert_eq!(partition.from(), NextOffset::START);
+    feed(&mut partition, 2, &payload(KNOWN, 0));
+    for (from, to) in [(0, 1), (1, 3)] {
+        let chunk = partition.hand_out(None);
+        assert_eq!((chunk.from().get(), chunk.to().get()), (from, to));
+        partition.written(&chunk);
+    }
+    assert!(partition.is_empty() && !partition.has_failed());
+    let told: Vec<(i64, i64)> = partition.untold.iter().map(|span| (span.from, span.to)).collect();
+    assert_eq!(told, [(0, 1), (1, 3)]);
 }
 
 #[test]
@@ -110,7 +140,7 @@ fn an_interrupted_stretch_is_due_as_soon_as_it_is_read_again() {
     assert!(!partition.is_due(&limits(), now));
     feed(&mut partition, 1, &payload(KNOWN, 2));
     assert!(partition.is_due(&limits(), now));
-    partition.written();
+    archive(&mut partition);
     feed(&mut partition, 2, &payload(KNOWN, 3));
     assert!(!partition.is_due(&limits(), now));
 }
@@ -153,8 +183,9 @@ fn both_ways_of_reading_agree_on_what_is_valid() {
         let mut event = valid.clone();
         event[field] = odd.clone();
         let bytes = serde_json::to_vec(&event).expect("serializes");
-        let lean = archived.parse(1, Some(&bytes)).map(|content| content.identity());
-        let whole = archived.parse(100, Some(&bytes)).map(|content| content.identity());
+        let mut texts = Texts::default();
+        let lean = archived.parse(1, Some(&bytes), &mut texts).map(|content| content.identity());
+        let whole = archived.parse(100, Some(&bytes), &mut texts).map(|content| content.identity());
         assert_eq!(lean.is_ok(), whole.is_ok(), "{field}: {odd:.60}");
         assert_eq!(lean.ok(), whole.ok(), "{field}");
     }

@@ -166,10 +166,14 @@ impl Shelf {
 mod tests {
     use super::*;
     use crate::archive::{
-        chunk::{Chunk, Row, tests::row},
+        chunk::{
+            Chunk, Row,
+            tests::{add, metric, row},
+        },
         location::Location,
         shelf::whole::Lack,
     };
+    use crate::record::Texts;
     use object_store::{memory::InMemory, path::Path};
     use std::{sync::Arc, time::Instant};
 
@@ -185,8 +189,8 @@ mod tests {
             let mut chunk = Chunk::new(NextOffset::START);
             for offset in 0_i64..96 {
                 // Half an hour after one another; two workspaces.
-                let row: Row = row(u128::from(offset.unsigned_abs() % 2 + 1), offset * 1_800, offset);
-                chunk.add(row, 100, Instant::now());
+                let workspace = u128::from(offset.unsigned_abs() % 2 + 1);
+                add(&mut chunk, (workspace, offset * 1_800, offset), Instant::now());
             }
             let source = Source { topic: "t".to_owned(), partition };
             shelf.write(&source, &mut chunk).await.expect("writes");
@@ -209,10 +213,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_files_of_the_hours_and_the_workspace_are_read() {
         let shelf = archive().await;
-        let base = row(1, 0, 0).metric.completed_at.0.div_euclid(HOUR);
+        let base = metric(1, 0, 0).completed_at.0.div_euclid(HOUR);
         assert_eq!(offsets(&shelf, hours(base, base + 1), &[96, 96]).await, [0, 0, 1, 1]);
         assert_eq!(offsets(&shelf, hours(base + 30, base + 32), &[96, 0]).await, [60, 61, 62, 63]);
-        let one = Wanted { workspace: Some(row(1, 0, 0).metric.workspace_id), ..hours(base, base + 24) };
+        let one = Wanted { workspace: Some(metric(1, 0, 0).workspace_id), ..hours(base, base + 24) };
         let found = offsets(&shelf, one, &[96, 0]).await;
         assert_eq!(found, (0..48).filter(|offset| offset % 2 == 0).collect::<Vec<i64>>());
         assert!(offsets(&shelf, hours(base + 100, base + 101), &[96, 96]).await.is_empty());
@@ -248,9 +252,13 @@ mod tests {
         for (number, from) in (1..).zip([0, 32, 64]) {
             let mut chunk = Chunk::new(NextOffset::exclusive(from));
             for offset in from..from + 32 {
-                let row =
-                    Row { ingest_time: EventTime(number * 100_000_000), ..row(1, offset * 1_800, offset) };
-                chunk.add(row, 100, Instant::now());
+                let mut texts = Texts::default();
+                let row = row(&metric(1, offset * 1_800, offset), offset, &mut texts);
+                chunk.add(
+                    Row { ingest_time: EventTime(number * 100_000_000), ..row },
+                    &texts,
+                    Instant::now(),
+                );
             }
             shelf.write(&source, &mut chunk).await.expect("writes");
         }

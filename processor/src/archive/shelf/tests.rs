@@ -1,6 +1,6 @@
 use super::*;
 use crate::archive::{
-    chunk::{Chunk, tests::row},
+    chunk::{Chunk, tests::add},
     manifest::Attempt,
 };
 use futures::StreamExt as _;
@@ -29,7 +29,7 @@ fn chunk(from: i64, to: i64) -> Chunk {
     let mut chunk = Chunk::new(NextOffset::exclusive(from));
     for offset in from..to {
         let (workspace, second) = (u128::from(offset.unsigned_abs() % 2), offset * 1800);
-        chunk.add(row(workspace, second, offset), 100, Instant::now());
+        add(&mut chunk, (workspace, second, offset), Instant::now());
     }
     chunk
 }

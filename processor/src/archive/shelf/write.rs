@@ -3,7 +3,7 @@
 use super::{Shelf, failed};
 use crate::archive::{
     Error,
-    chunk::{Chunk, Row},
+    chunk::{Chunk, Row, Rows},
     encode,
     manifest::{Attempt, DataFile, Manifest},
     path::Source,
@@ -25,7 +25,7 @@ impl Shelf {
     /// longer one, may be written again.
     pub async fn write(&self, source: &Source, chunk: &mut Chunk) -> Result<Manifest, Error> {
         let (from, to, ledger) = (chunk.from(), chunk.to(), chunk.spans());
-        let groups: Vec<(String, &[Row])> =
+        let groups: Vec<(String, Rows<'_>)> =
             chunk.groups().into_iter().map(|(group, rows)| (source.data(group, from, to), rows)).collect();
         let paths: Vec<String> = groups.iter().map(|(path, _)| path.clone()).collect();
         let attempt = source.attempt(from, to);
@@ -47,7 +47,7 @@ impl Shelf {
     async fn write_files(
         &self,
         source: &Source,
-        groups: Vec<(String, &[Row])>,
+        groups: Vec<(String, Rows<'_>)>,
     ) -> Result<Vec<DataFile>, Error> {
         futures::stream::iter(groups)
             .map(|(path, rows)| self.write_file(source.partition, path, rows))
@@ -57,10 +57,11 @@ impl Shelf {
     }
 
     /// `rows` are sorted by `completed_at`.
-    async fn write_file(&self, partition: i32, path: String, rows: &[Row]) -> Result<DataFile, Error> {
+    async fn write_file(&self, partition: i32, path: String, rows: Rows<'_>) -> Result<DataFile, Error> {
         let bytes =
             encode::file(rows, partition).map_err(|source| Error::Encode { path: path.clone(), source })?;
-        let time = |row: Option<&Row>| row.map_or(EventTime(0), |row| row.metric.completed_at);
+        let rows = rows.rows;
+        let time = |row: Option<&Row>| row.map_or(EventTime(0), Row::completed_at);
         let file = DataFile {
             rows: rows.len() as u64,
             bytes: bytes.len() as u64,

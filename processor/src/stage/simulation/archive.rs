@@ -7,10 +7,15 @@ use super::{
 };
 use crate::{
     admission::Admission,
-    archive::partition::{Judged, Partition, Record},
+    archive::{
+        chunk::Chunk,
+        partition::{Judged, Partition, Record},
+    },
+    record::Texts,
 };
+use hashbrown::HashMap;
 use millrace_log::NextOffset;
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
 /// `[from, to)` is archived, and these records of it are in files.
 pub struct Manifest {
@@ -22,16 +27,19 @@ pub struct Manifest {
 pub struct Archiver {
     partition: i32,
     core: Option<Partition>,
+    /// Written, and not heard of yet.
+    out: Option<Chunk>,
     pub manifests: Vec<Manifest>,
 }
 
 impl Archiver {
     pub fn new(partition: i32) -> Self {
-        Self { partition, core: None, manifests: Vec::new() }
+        Self { partition, core: None, out: None, manifests: Vec::new() }
     }
 
     pub fn die(&mut self) {
         self.core = None;
+        self.out = None;
     }
 
     pub fn next(&self) -> NextOffset {
@@ -45,28 +53,41 @@ impl Archiver {
         let created: HashMap<_, _> = site.created.iter().map(|(id, since)| (*id, *since)).collect();
         let now = Instant::now();
         for (offset, raw) in site.log.raw[index(self.partition)].from(core.reached().get()).take(records) {
-            let content = core.parse(offset, raw.payload.as_deref());
-            core.take(Record { offset, append_time: raw.append_time, bytes: 1, content }, &created, now);
+            let mut texts = Texts::default();
+            let content = core.parse(offset, raw.payload.as_deref(), &mut texts);
+            let record = Record { offset, append_time: raw.append_time, content };
+            core.take((record, &texts), &created, now);
         }
-        let Some(ending) = write.filter(|_| !core.chunk.is_empty()) else { return };
-        let groups = core.chunk.groups();
+        if let Some(chunk) = self.out.take() {
+            core.written(&chunk);
+        }
+        let Some(ending) = write.filter(|_| !core.is_empty()) else { return };
+        let mut chunk = core.hand_out(None);
+        let groups = chunk.groups();
         let mut offsets: Vec<i64> =
-            groups.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.offset)).collect();
+            groups.iter().flat_map(|(_, rows)| rows.rows.iter().map(|row| row.archived.offset)).collect();
         offsets.sort_unstable();
-        let manifest = Manifest { from: core.chunk.from(), to: core.chunk.to(), offsets };
+        let manifest = Manifest { from: chunk.from(), to: chunk.to(), offsets };
         let line = format!("archive: partition {}, [{}, {})", self.partition, manifest.from, manifest.to);
         site.tell(format_args!("{line}, {} records, {ending:?}", manifest.offsets.len()));
         match ending {
-            Ending::Committed | Ending::Stalls => {
+            Ending::Committed => {
                 self.manifests.push(manifest);
-                core.written();
+                core.written(&chunk);
+            }
+            // More is taken before it hears of it.
+            Ending::Stalls => {
+                self.manifests.push(manifest);
+                self.out = Some(chunk);
             }
             Ending::DiesAfter => {
                 self.manifests.push(manifest);
                 self.core = None;
             }
+            // It is written again, with nothing else before.
+            Ending::Aborted => core.failed(chunk),
             // Its files are orphans: no manifest names them.
-            Ending::Aborted | Ending::DiesBefore => self.core = None,
+            Ending::DiesBefore => self.core = None,
         }
     }
 }
