@@ -94,7 +94,9 @@ impl Archive {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_BYTES_MAX, 1.0).build_arc();
         let config = SessionConfig::new()
             .with_target_partitions(1)
-            .set_bool("datafusion.execution.parquet.schema_force_view_types", false);
+            .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+            // What is not among the newest so far is not even decoded.
+            .set_bool("datafusion.execution.parquet.pushdown_filters", true);
         let context = SessionContext::new_with_config_rt(config, runtime.map_err(Error::Prepare)?);
         context.register_object_store(&root, Arc::clone(&store));
         let turns = Semaphore::new(READERS_MAX);

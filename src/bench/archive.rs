@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a record may wait for its file: so long the last ones wait, which is not the archive's work.
 const INTERVAL: &str = "1s";
+/// Records of a partition that wait for their file: the default.
+const CHUNK_RECORDS: u32 = 100_000;
 const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Args)]
@@ -34,7 +36,7 @@ pub struct ArchiveBench {
     #[command(flatten)]
     site: site::Settings,
     /// Records to fill the topic with, 387 bytes each
-    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
     records: u32,
     /// Services that the records are of
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -50,7 +52,10 @@ struct Report {
     records: u32,
     keys: u32,
     partitions: i32,
+    /// From the first chunk on, until all are archived that fill a chunk.
     records_per_s: f64,
+    /// Until the first chunk.
+    startup_s: f64,
     /// Of the plain drain.
     limit_records_per_s: f64,
     /// Of the plain Parquet writer, on one thread, with the rows in memory.
@@ -79,7 +84,7 @@ impl ArchiveBench {
         let log_bytes = site.log_bytes();
         let limit = aside::drain(&site.log, records).await?;
         let registry = Registry::new();
-        let spent = self.archive(site, &registry).await?;
+        let Archived { spent, startup, records_per_s } = self.archive(site, &registry).await?;
         let folder = site.folder().join("archive");
         let writer = tokio::task::spawn_blocking(move || limit::write(&folder)).await??;
         let (bytes, files) = (sum(&registry, "bytes"), sum(&registry, "files"));
@@ -88,7 +93,8 @@ impl ArchiveBench {
             records: self.records,
             keys: self.keys,
             partitions: site.log.topic_partitions,
-            records_per_s: count(records) / spent.elapsed.as_secs_f64(),
+            records_per_s,
+            startup_s: startup.as_secs_f64(),
             limit_records_per_s: count(records) / limit.elapsed.as_secs_f64(),
             writer_records_per_s: count(writer.rows) / writer.spent.elapsed.as_secs_f64(),
             cpu_s_per_million: spent.cpu_s_per_million(records),
@@ -103,7 +109,7 @@ impl ArchiveBench {
     }
 
     /// From the start of the archive until each record is in a file that is part of it.
-    async fn archive(&self, site: &Site, registry: &Registry) -> anyhow::Result<Spent> {
+    async fn archive(&self, site: &Site, registry: &Registry) -> anyhow::Result<Archived> {
         let components = ArchiveComponents {
             log: site.log.clone(),
             directory: site.directory.clone(),
@@ -112,34 +118,63 @@ impl ArchiveBench {
             settings: ArchiveSettings {
                 archive_url: site.archive_url(),
                 archive_interval: INTERVAL.parse()?,
-                archive_records: 100_000,
+                archive_records: CHUNK_RECORDS,
                 no_archive: false,
             },
             metrics: ArchiveMetrics::register(registry)?,
             instance: "bench".to_owned(),
         };
-        let (stop, usage) = (CancellationToken::new(), Usage::start()?);
+        let stop = CancellationToken::new();
         let watch = async {
-            let archived = wait_for(registry, self.records.into()).await;
-            let spent = usage.spent();
+            let archived = self.follow(registry, site.log.topic_partitions).await;
             stop.cancel();
-            archived.and(spent)
+            archived
         };
-        let (ended, spent) = tokio::join!(archive::run(components, stop.clone()), watch);
+        let (ended, archived) = tokio::join!(archive::run(components, stop.clone()), watch);
         ended.context("the archive ended")?;
-        spent
+        archived
+    }
+
+    async fn follow(&self, registry: &Registry, partitions: i32) -> anyhow::Result<Archived> {
+        let (records, usage, mut watch) = (u64::from(self.records), Usage::start()?, Watch::new());
+        let partial = u64::from(partitions.unsigned_abs()) * u64::from(CHUNK_RECORDS);
+        let (mut first, mut full) = (None, None);
+        loop {
+            let archived = sum(registry, "records");
+            let now = (archived, usage.spent()?);
+            if archived >= records {
+                return Ok(Archived::of(first.unwrap_or(now), full.unwrap_or(now), now));
+            }
+            if archived > 0 {
+                first = first.or(Some(now));
+            }
+            if archived + partial >= records {
+                full = full.or(Some(now));
+            }
+            watch.look(archived, || format!("stuck at {archived} of {records} records"))?;
+            sleep(POLL).await;
+        }
     }
 }
 
-async fn wait_for(registry: &Registry, records: u64) -> anyhow::Result<()> {
-    let mut watch = Watch::new();
-    loop {
-        let archived = sum(registry, "records");
-        if archived >= records {
-            return Ok(());
-        }
-        watch.look(archived, || format!("stuck at {archived} of {records} records"))?;
-        sleep(POLL).await;
+/// What it took to archive all records.
+struct Archived {
+    spent: Spent,
+    startup: Duration,
+    records_per_s: f64,
+}
+
+impl Archived {
+    /// From how much was archived when: first, when all chunks were that fill up, and at the end. With too few records for
+    /// that, all count, with the start.
+    fn of(first: (u64, Spent), full: (u64, Spent), (records, spent): (u64, Spent)) -> Self {
+        let rate = |records: u64, time: Duration| count(records) / time.as_secs_f64();
+        let records_per_s = if full.0 > first.0 {
+            rate(full.0 - first.0, full.1.elapsed - first.1.elapsed)
+        } else {
+            rate(records, spent.elapsed)
+        };
+        Self { startup: first.1.elapsed, records_per_s, spent }
     }
 }
 
@@ -176,11 +211,12 @@ impl super::Report for Report {
             .log_bytes_per_record
             .map_or_else(String::new, |bytes| format!("; {bytes:.1} bytes a record in the log's files"));
         say(&format!(
-            "{} records, {} services, {} partitions, {} files{log}\n\n{table}",
+            "{} records, {} services, {} partitions, {} files{log}, after {:.1} s to start\n\n{table}",
             whole(self.records.into()),
             self.keys,
             self.partitions,
             self.files,
+            self.startup_s,
         ));
     }
 }
