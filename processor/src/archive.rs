@@ -15,11 +15,12 @@ pub(crate) mod partition;
 mod path;
 mod settings;
 mod shelf;
+mod turns;
 mod worker;
 
 pub(crate) use columns::Archived;
 pub use columns::schema;
-pub use encode::encode;
+pub use encode::{BATCH_ROWS, encode};
 pub use error::Error;
 pub use location::{Error as LocationError, Location};
 pub use manifest::{DataFile, Error as ManifestError, Manifest};
@@ -38,15 +39,16 @@ use crate::{
 use chunk::Limits;
 use millrace_log::{LogSettings, Publisher};
 use millrace_tenancy::Directory;
-use std::sync::Arc;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use worker::{Archive, State, WRITERS};
+use worker::{Archive, State};
 
 /// The archive's group.
 const ROLE: &str = "archive";
 /// The most bytes that one partition's chunk holds.
 const CHUNK_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes that all chunks hold: at half of it the largest is written.
+const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The most data files of one chunk.
 const CHUNK_FILES_MAX: usize = 256;
 
@@ -83,6 +85,7 @@ impl ArchiveComponents {
             bytes: CHUNK_BYTES_MAX,
             files: CHUNK_FILES_MAX,
             age: self.settings.archive_interval.into(),
+            all_bytes: BYTES_MAX,
         };
         Archive {
             ledger: Publisher::new(&self.log, &self.log.topics().ledger),
@@ -94,7 +97,6 @@ impl ArchiveComponents {
             limits,
             admission: self.admission,
             state: State::default(),
-            turns: Arc::new(Semaphore::new(WRITERS)),
         }
     }
 }

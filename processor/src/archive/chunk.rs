@@ -20,6 +20,8 @@ pub struct Limits {
     /// Data files that it would make: tenants may scatter their times at will.
     pub files: usize,
     pub age: Duration,
+    /// Bytes that all chunks hold together, those that are being written too.
+    pub all_bytes: usize,
 }
 
 /// An archivable record; its strings are elsewhere.
@@ -84,18 +86,33 @@ impl Chunk {
     }
 
     /// The next one, in the room of one that is archived.
-    pub fn next(&self, room: Option<Room>) -> Self {
-        let Room { rows, texts } = room.unwrap_or_default();
+    pub fn next(&self, Room { rows, texts }: Room) -> Self {
         Self { rows, texts, ..Self::new(self.to) }
     }
 
-    /// Its room, emptied, unless it had hardly been needed: then the memory is given back.
-    pub fn into_room(self) -> Option<Room> {
+    /// Its room, emptied. What of it had hardly been needed is given back.
+    pub fn into_room(self) -> Room {
         let Self { mut rows, mut texts, .. } = self;
-        let was_needed = rows.len() * 2 > rows.capacity();
+        if rows.len() < rows.capacity() / 2 {
+            rows = Vec::new();
+        }
+        if texts.bytes() < texts.capacity() / 2 {
+            texts = Texts::default();
+        }
         rows.clear();
         texts.clear();
-        was_needed.then_some(Room { rows, texts })
+        Room { rows, texts }
+    }
+
+    /// When its first record was read.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Of an empty one: gives back its room.
+    pub fn release(&mut self) {
+        self.rows.shrink_to_fit();
+        self.texts.shrink_to_fit();
     }
 
     pub fn from(&self) -> NextOffset {
@@ -151,10 +168,12 @@ impl Chunk {
     }
 
     pub fn is_due(&self, limits: &Limits, now: Instant) -> bool {
-        self.read >= limits.records
-            || self.bytes() >= limits.bytes
-            || self.groups.len() >= limits.files
+        self.is_full(limits)
             || self.since.is_some_and(|since| now.saturating_duration_since(since) >= limits.age)
+    }
+
+    pub fn is_full(&self, limits: &Limits) -> bool {
+        self.read >= limits.records || self.bytes() >= limits.bytes || self.groups.len() >= limits.files
     }
 
     /// The records of each data file, by time.

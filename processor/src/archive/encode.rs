@@ -17,7 +17,7 @@ use parquet::{
 
 const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 /// Rows that are columns at a time: few enough to stay in the core's own memory.
-const BATCH_ROWS: usize = 4 * 1024;
+pub const BATCH_ROWS: usize = 4 * 1024;
 /// Columns that are looked up by exact value.
 const BLOOM_COLUMNS: [&str; 2] = ["id", "service_id"];
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
@@ -26,7 +26,7 @@ const GROWING_COLUMNS: [&str; 4] = ["started_at", "completed_at", "ingest_time",
 /// Nearly every value is another: a dictionary would be as long as the column.
 const UNIQUE_COLUMNS: [&str; 2] = ["id", "duration_ms"];
 const LEVEL: i32 = 3;
-/// Of ids, which are as short with any: nothing repeats but the digits.
+/// Of ids, which are as short with any: nothing repeats but the digits. Their lengths, all the same, stand apart.
 const ID_LEVEL: i32 = 1;
 
 /// `batches` have `rows` rows together.

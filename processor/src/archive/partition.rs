@@ -64,9 +64,11 @@ impl Judged {
 /// The chunk before the one that is filled.
 #[derive(Debug)]
 enum Before {
-    /// It is being written, and begins here.
-    Out(NextOffset),
-    /// It is to be written again.
+    /// It waits to be written.
+    Closed(Box<Chunk>),
+    /// It is being written.
+    Out { from: NextOffset, bytes: usize },
+    /// That failed: it is to be written again.
     Failed(Box<Chunk>),
 }
 
@@ -78,6 +80,8 @@ pub struct Partition {
     pub chunk: Chunk,
     /// What of the chunk before it is not archived yet.
     before: Option<Before>,
+    /// For the next chunk.
+    room: Room,
     /// The next offset to be judged: before the chunk while the duplicate memory is restored.
     reached: NextOffset,
     /// An interrupted archiver got so far: the sooner this one does, the sooner its orphans are removed.
@@ -103,6 +107,7 @@ impl Partition {
             judged,
             chunk: Chunk::new(next),
             before: None,
+            room: Room::default(),
             reached: Admission::restore_from(next, settings),
             hasten_to,
             caught_up: false,
@@ -113,7 +118,8 @@ impl Partition {
 
     /// It was given up, and comes back: others may have begun to archive meanwhile, up to `attempted`.
     pub fn taken_back(mut self, attempted: Option<NextOffset>) -> Self {
-        self.hasten_to = attempted;
+        // A chunk that waits is soon written anyway, and may be what was attempted.
+        self.hasten_to = attempted.filter(|_| self.before.is_none());
         self.sweep = true;
         self
     }
@@ -121,8 +127,8 @@ impl Partition {
     /// It is archived up to here.
     pub fn from(&self) -> NextOffset {
         match &self.before {
-            Some(Before::Out(from)) => *from,
-            Some(Before::Failed(chunk)) => chunk.from(),
+            Some(Before::Out { from, .. }) => *from,
+            Some(Before::Closed(chunk) | Before::Failed(chunk)) => chunk.from(),
             None => self.chunk.from(),
         }
     }
@@ -132,11 +138,12 @@ impl Partition {
         self.before.is_none() && self.chunk.is_empty()
     }
 
-    /// What its chunks hold, but for one that is out.
+    /// What its chunks hold.
     pub fn bytes(&self) -> usize {
         let before = match &self.before {
-            Some(Before::Failed(chunk)) => chunk.bytes(),
-            _ => 0,
+            Some(Before::Out { bytes, .. }) => *bytes,
+            Some(Before::Closed(chunk) | Before::Failed(chunk)) => chunk.bytes(),
+            None => 0,
         };
         self.chunk.bytes() + before
     }
@@ -214,39 +221,62 @@ impl Partition {
         }
     }
 
-    pub fn is_due(&self, limits: &Limits, now: Instant) -> bool {
+    fn is_due(&self, limits: &Limits, now: Instant) -> bool {
         let hastened = self.hasten_to.is_some_and(|to| !self.chunk.is_empty() && self.chunk.to() >= to);
-        self.has_failed() || hastened || self.chunk.is_due(limits, now)
+        hastened || self.chunk.is_due(limits, now)
+    }
+
+    /// A chunk that is due waits to be written from now on, while the next one is filled; unless one is before it.
+    pub fn close_if_due(&mut self, limits: &Limits, now: Instant) {
+        if self.before.is_none() && self.is_due(limits, now) {
+            let chunk = self.close();
+            self.before = Some(Before::Closed(Box::new(chunk)));
+        }
+    }
+
+    fn close(&mut self) -> Chunk {
+        self.hasten_to = None;
+        let next = self.chunk.next(std::mem::take(&mut self.room));
+        std::mem::replace(&mut self.chunk, next)
+    }
+
+    /// Since when the chunk is there that waits to be written, if one does.
+    pub fn closed_since(&self) -> Option<Instant> {
+        match &self.before {
+            Some(Before::Closed(chunk)) => chunk.since(),
+            _ => None,
+        }
     }
 
     /// A chunk of it is being written.
     pub fn is_out(&self) -> bool {
-        matches!(self.before, Some(Before::Out(_)))
+        matches!(self.before, Some(Before::Out { .. }))
     }
 
-    /// A chunk could not be written, and comes first.
     pub fn has_failed(&self) -> bool {
         matches!(self.before, Some(Before::Failed(_)))
     }
 
-    /// The chunk to be written next, none of which is out; another is filled meanwhile, in `room`. What comes of it is to be
-    /// told by [`Self::written`] or [`Self::failed`].
-    pub fn hand_out(&mut self, room: Option<Room>) -> Chunk {
+    /// The chunk can't take more, and can't be closed before the one before it is written.
+    pub fn is_held_up(&self, limits: &Limits) -> bool {
+        self.before.is_some() && self.chunk.is_full(limits)
+    }
+
+    /// The chunk to be written next, none of which may be out. What comes of it is to be told by [`Self::written`] or
+    /// [`Self::failed`].
+    pub fn hand_out(&mut self) -> Chunk {
         let chunk = match self.before.take() {
-            Some(Before::Failed(chunk)) => *chunk,
-            _ => {
-                self.hasten_to = None;
-                let next = self.chunk.next(room);
-                std::mem::replace(&mut self.chunk, next)
-            }
+            Some(Before::Closed(chunk) | Before::Failed(chunk)) => *chunk,
+            _ => self.close(),
         };
-        self.before = Some(Before::Out(chunk.from()));
+        self.before = Some(Before::Out { from: chunk.from(), bytes: chunk.bytes() });
         chunk
     }
 
     /// The chunk that was out is archived.
-    pub fn written(&mut self, chunk: &Chunk) {
+    pub fn written(&mut self, chunk: Chunk) {
         self.untold.extend(chunk.spans());
+        self.room = chunk.into_room();
         self.before = None;
     }
 
@@ -254,6 +284,14 @@ impl Partition {
     pub fn failed(&mut self, chunk: Chunk) {
         self.before = Some(Before::Failed(Box::new(chunk)));
         self.sweep = true;
+    }
+
+    /// Gives back memory that it had for more records than come now.
+    pub fn release_idle(&mut self) {
+        if self.caught_up && self.is_empty() {
+            self.room = Room::default();
+            self.chunk.release();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub struct ArchiveSettings {
     /// The longest that a record waits for its file, 1s to 1h; shorter means more and smaller files
     #[arg(long, env = "ARCHIVE_INTERVAL", default_value = "30s", value_parser = parse_interval)]
     pub archive_interval: Span,
-    /// The most records of one partition that wait for their files
+    /// The most records of one partition that are written at once; as many more are read meanwhile
     #[arg(long, env = "ARCHIVE_RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub archive_records: u32,
     /// Keep no archive: records are only as old as the log

@@ -2,13 +2,14 @@
 
 use super::{
     Error,
-    chunk::{Chunk, Limits, Room},
+    chunk::{Chunk, Limits},
     error::Reaction,
     manifest::Manifest,
     metrics::ArchiveMetrics,
     partition::{Judged, Partition, Record},
     path::Source,
     shelf::Shelf,
+    turns::{self, Turn},
 };
 use crate::{
     admission::Admission,
@@ -37,25 +38,25 @@ use millrace_tenancy::Directory;
 use rdkafka::{Message as _, message::BorrowedMessage};
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 /// Records that are judged together: their workspaces are asked for at once.
 const JUDGED_AT_ONCE: usize = 512;
+/// And the bytes of their strings.
+const JUDGED_BYTES: usize = 8 * 1024 * 1024;
 /// The longest that a record waits to be judged, and how often chunks are looked at.
 const LINGER: Duration = Duration::from_millis(50);
 /// How long a worker without records may sleep.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What all chunks together may hold: past it the largest is written.
-const BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Chunks that are written, or wait for their turn, while others are filled; and how many are written at once.
-const WRITING_MAX: usize = 8;
-pub const WRITERS: usize = 2;
-/// How long one chunk may take, the wait for its turn included; far less than the group's patience with this member (`max.poll.interval.ms`).
+/// How long one chunk may take, and when no other is waited for: far less together than the group's patience with this
+/// member (`max.poll.interval.ms`).
 const WRITE_LIMIT: Duration = Duration::from_secs(120);
-/// How long the start of an assignment or a sweep may take.
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
+/// How long the orphans of one partition may take.
+const SWEEP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the start of an assignment may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 const DIRECTORY_LIMIT: Duration = Duration::from_secs(10);
 /// How long the ledger may take to hear of what was archived.
@@ -73,8 +74,6 @@ pub struct Archive {
     pub limits: Limits,
     pub admission: AdmissionSettings,
     pub state: State,
-    /// Of those that write.
-    pub turns: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -91,15 +90,7 @@ pub struct State {
     /// When chunks are looked at next.
     look_at: Option<Instant>,
     /// Chunks that are written while other records are taken, by partition.
-    writing: BTreeMap<i32, Writing>,
-    /// For the next chunks, while there is more to write.
-    rooms: Vec<Room>,
-}
-
-/// A chunk that is out.
-struct Writing {
-    bytes: usize,
-    task: JoinHandle<Written>,
+    writing: BTreeMap<i32, JoinHandle<Written>>,
 }
 
 /// What came of it.
@@ -107,6 +98,8 @@ struct Written {
     chunk: Chunk,
     result: Result<Manifest, Error>,
     took: Duration,
+    /// The orphans that were removed then, if any were looked for.
+    swept: Option<Result<usize, Error>>,
 }
 
 /// How far a partition is archived, and how far an interrupted archiver has begun.
@@ -123,6 +116,7 @@ struct Found {
 impl Archive {
     fn is_batch_ready(&self, now: Instant) -> bool {
         self.state.unjudged.len() >= JUDGED_AT_ONCE
+            || self.state.texts.bytes() >= JUDGED_BYTES
             || self.state.unjudged_since.is_some_and(|since| now.saturating_duration_since(since) >= LINGER)
     }
 
@@ -150,6 +144,9 @@ impl Archive {
             }
             partition.take((record, &self.state.texts), &self.state.workspaces, now);
         }
+        if self.state.texts.capacity() > 2 * JUDGED_BYTES {
+            self.state.texts = Texts::default();
+        }
         self.state.texts.clear();
         Ok(())
     }
@@ -167,101 +164,78 @@ impl Archive {
         }
     }
 
-    /// Writes what is due, while more is taken: this waits only for what must come before, or to let go of memory. Whether
-    /// there was anything.
+    /// Writes what is due, while more is taken: it waits only for what must be there before that. Whether there was anything.
     fn write_due(&mut self, member: &Member, now: Instant) -> Result<bool, Failure<Error>> {
         let mut any = self.finish_written(member)?;
-        // Nothing is taken until it is there.
-        if let Some(failed) = self.find(Partition::has_failed) {
-            self.begin_writing(member, failed)?;
-            self.finish_writing(member, failed)?;
-            return Ok(true);
-        }
-        while let Some(due) = self.due(now) {
-            self.begin_writing(member, due)?;
+        loop {
+            let partitions = self.state.partitions.values_mut();
+            partitions.for_each(|partition| partition.close_if_due(&self.limits, now));
+            match turns::next(&self.state.partitions, &self.limits) {
+                Turn::Begin(number) => self.begin_writing(member, number)?,
+                Turn::Again(number) => {
+                    self.begin_writing(member, number)?;
+                    self.finish_writing(member, number)?;
+                }
+                Turn::Await(number) => self.finish_writing(member, number)?,
+                Turn::Nothing => break,
+            }
             any = true;
+            if now.elapsed() >= WAIT_LIMIT {
+                break;
+            }
         }
-        if let Some(number) = self.held_up(now) {
-            self.finish_writing(member, number)?;
-            any = true;
-        }
-        if self.state.writing.is_empty() {
-            self.state.rooms.clear();
+        if !any {
+            self.state.partitions.values_mut().for_each(Partition::release_idle);
         }
         Ok(any)
     }
 
-    fn find(&self, is_wanted: impl Fn(&Partition) -> bool) -> Option<i32> {
-        let mut partitions = self.state.partitions.iter();
-        partitions.find(|(_, partition)| is_wanted(partition)).map(|(number, _)| *number)
-    }
-
-    /// A partition whose chunk is to be written, and can be.
-    fn due(&self, now: Instant) -> Option<i32> {
-        if self.state.writing.len() >= WRITING_MAX {
-            return None;
-        }
-        let can = |partition: &&Partition| !partition.is_out() && !partition.chunk.is_empty();
-        let largest = || {
-            let partitions = self.state.partitions.iter().filter(|(_, partition)| can(partition));
-            let largest = partitions.max_by_key(|(_, partition)| partition.bytes())?;
-            (self.is_full() && self.state.writing.is_empty()).then_some(*largest.0)
-        };
-        self.find(|partition| can(&partition) && partition.is_due(&self.limits, now)).or_else(largest)
-    }
-
-    /// Which of the chunks that are out must be archived before more is taken.
-    fn held_up(&self, now: Instant) -> Option<i32> {
-        let is_due = |number: &&i32| {
-            self.state.partitions.get(number).is_some_and(|partition| partition.is_due(&self.limits, now))
-        };
-        let mut out = self.state.writing.keys();
-        let waits = self.find(|partition| !partition.is_out() && partition.is_due(&self.limits, now));
-        if self.is_full() || waits.is_some() { out.next().copied() } else { out.find(is_due).copied() }
-    }
-
-    /// All chunks together have taken their memory.
-    fn is_full(&self) -> bool {
-        let out: usize = self.state.writing.values().map(|writing| writing.bytes).sum();
-        out + self.state.partitions.values().map(Partition::bytes).sum::<usize>() >= BYTES_MAX
-    }
-
-    /// All that was judged.
+    /// All that was judged, but for partitions that others have gone on with.
     fn write_all(&mut self, member: &Member) -> Result<(), Failure<Error>> {
+        let unless_moved = |result| match result {
+            Err(Failure::Restart) => Ok(()),
+            other => other,
+        };
         while let Some(number) = self.state.writing.keys().next().copied() {
-            self.finish_writing(member, number)?;
+            unless_moved(self.finish_writing(member, number))?;
         }
-        while let Some(number) = self.find(|partition| !partition.is_empty()) {
+        while let Some(number) = self.unwritten() {
             self.begin_writing(member, number)?;
-            self.finish_writing(member, number)?;
+            unless_moved(self.finish_writing(member, number))?;
         }
         Ok(())
+    }
+
+    fn unwritten(&self) -> Option<i32> {
+        let mut partitions = self.state.partitions.iter();
+        partitions.find(|(_, partition)| !partition.is_empty()).map(|(number, _)| *number)
     }
 
     /// Only once the ledger was told of the chunk before: of two it would hear of the second alone if this one died.
     fn begin_writing(&mut self, member: &Member, number: i32) -> Result<(), Failure<Error>> {
         self.tell(member.topic())?;
         let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(()) };
-        let mut chunk = partition.hand_out(self.state.rooms.pop());
+        let (mut chunk, sweeps) = (partition.hand_out(), partition.sweep);
         let source = Source { topic: member.topic().to_owned(), partition: number };
-        let (shelf, turns, bytes) = (self.shelf.clone(), Arc::clone(&self.turns), chunk.bytes());
+        let shelf = self.shelf.clone();
         let task = self.blocking.beside(move |blocking| {
-            let mut began = Instant::now();
-            let written = blocking.run(WRITE_LIMIT, async {
-                let _turn = turns.acquire().await.expect("the semaphore is never closed");
-                began = Instant::now();
-                shelf.write(&source, &mut chunk).await
-            });
+            let began = Instant::now();
+            let written = blocking.run(WRITE_LIMIT, shelf.write(&source, &mut chunk));
             let result = written.unwrap_or(Err(Error::TimedOut("writing to the archive")));
-            Written { chunk, result, took: began.elapsed() }
+            let took = began.elapsed();
+            let swept = (sweeps && result.is_ok()).then(|| {
+                let swept = blocking.run(SWEEP_LIMIT, shelf.sweep(&source));
+                swept.unwrap_or(Err(Error::TimedOut("removing orphans")))
+            });
+            Written { chunk, result, took, swept }
         });
-        self.state.writing.insert(number, Writing { bytes, task });
+        self.state.writing.insert(number, task);
         Ok(())
     }
 
     /// Those that are done already; whether there were any.
     fn finish_written(&mut self, member: &Member) -> Result<bool, Failure<Error>> {
-        let written = self.state.writing.iter().filter(|(_, writing)| writing.task.is_finished());
+        let written = self.state.writing.iter().filter(|(_, task)| task.is_finished());
         let written: Vec<i32> = written.map(|(number, _)| *number).collect();
         written.iter().try_for_each(|number| self.finish_writing(member, *number))?;
         Ok(!written.is_empty())
@@ -269,21 +243,20 @@ impl Archive {
 
     /// Waits for the chunk of a partition that is out.
     fn finish_writing(&mut self, member: &Member, number: i32) -> Result<(), Failure<Error>> {
-        let Some(next) = self.hear_of_writing(number)? else { return Ok(()) };
-        member.tell_progress([(number, next)]);
-        if self.state.partitions.get(&number).is_some_and(|partition| partition.sweep) {
-            self.sweep(&Source { topic: member.topic().to_owned(), partition: number });
+        if let Some(next) = self.hear_of_writing(number)? {
+            member.tell_progress([(number, next)]);
         }
         Ok(())
     }
 
-    /// The same; up to where it was written.
+    /// Waits for the chunk of a partition that is out: up to where it was written, if one was.
     fn hear_of_writing(&mut self, number: i32) -> Result<Option<NextOffset>, Failure<Error>> {
-        let Some(Writing { task, .. }) = self.state.writing.remove(&number) else { return Ok(None) };
-        let Some(Written { chunk, result, took }) = self.blocking.wait(task) else {
+        let Some(task) = self.state.writing.remove(&number) else { return Ok(None) };
+        let Some(Written { chunk, result, took, swept }) = self.blocking.wait(task) else {
             self.state.partitions.remove(&number);
             return Err(Failure::Restart);
         };
+        let sweep = swept.map(|swept| self.hear_of_sweep(number, swept));
         let Some(partition) = self.state.partitions.get_mut(&number) else { return Ok(None) };
         let manifest = match result {
             Ok(manifest) => manifest,
@@ -294,8 +267,8 @@ impl Archive {
         };
         self.metrics.seconds.observe(took.as_secs_f64());
         self.metrics.archived(&manifest);
-        partition.written(&chunk);
-        self.state.rooms.extend(chunk.into_room());
+        partition.written(chunk);
+        partition.sweep = sweep.unwrap_or(partition.sweep);
         tracing::debug!(
             partition = number,
             from = manifest.from,
@@ -332,25 +305,19 @@ impl Archive {
         failure
     }
 
-    /// Not being able to is no reason to stop archiving: it is tried again after the next chunk.
-    fn sweep(&mut self, source: &Source) {
-        let swept = self.blocking.run(LOOK_LIMIT, self.shelf.sweep(source));
-        match swept.unwrap_or(Err(Error::TimedOut("removing orphans"))) {
+    /// Whether it is to be tried again after the next chunk: not being able to is no reason to stop archiving.
+    fn hear_of_sweep(&self, partition: i32, swept: Result<usize, Error>) -> bool {
+        match swept {
             Ok(orphans) => {
                 self.metrics.orphans.inc_by(orphans as u64);
                 if orphans > 0 {
-                    tracing::info!(
-                        partition = source.partition,
-                        orphans,
-                        "removed files of cut-short attempts"
-                    );
+                    tracing::info!(partition, orphans, "removed files of cut-short attempts");
                 }
-                if let Some(partition) = self.state.partitions.get_mut(&source.partition) {
-                    partition.sweep = false;
-                }
+                false
             }
             Err(error) => {
-                tracing::warn!(partition = source.partition, error = %Chain(&error), "orphans are left for later");
+                tracing::warn!(partition, error = %Chain(&error), "orphans are left for later");
+                true
             }
         }
     }
@@ -423,6 +390,7 @@ fn failure(error: Error) -> Failure<Error> {
 impl Worker for Archive {
     type Error = Error;
     const ROLE: &'static str = "archive";
+    const RECORDS_AT_ONCE: usize = 64;
 
     fn start(
         &mut self,

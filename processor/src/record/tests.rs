@@ -29,6 +29,8 @@ fn any_value() -> impl Strategy<Value = Value> {
         "\\PC{0,20}".prop_map(Value::from),
         prop::collection::vec("[a-z\"]{0,3}", 0..4).prop_map(Value::from),
         Just(json!("x".repeat(QUERY_TEXT_BYTES_MAX + 1))),
+        // Longer than allowed only as it is written.
+        Just(json!("\n".repeat(QUERY_TEXT_BYTES_MAX - 1))),
         Just(json!(vec!["t"; TAGS_MAX + 1])),
         Just(json!(["t".repeat(TAG_BYTES_MAX + 1)])),
         Just(json!("2026-01-10T00:00:00Z")),
@@ -164,6 +166,12 @@ fn the_fast_path_takes_what_producers_write() {
     assert!(expected.is_some());
     for mut written in [as_serde_writes(&plain()), plain().to_string(), spaced(&plain())] {
         assert_eq!(quick::parse(written.as_bytes(), &mut quick::Checked), expected, "{written}");
+        let mut texts = Texts::default();
+        assert_eq!(
+            quick::parse(written.as_bytes(), &mut quick::Kept::new(&mut texts)),
+            expected,
+            "{written}"
+        );
         written.push_str(str::from_utf8(EDGE_END).expect("ASCII"));
         assert_eq!(quick::parse(written.as_bytes(), &mut quick::Checked), expected, "{written} of an edge");
         agree(format!("{written} x").as_bytes());

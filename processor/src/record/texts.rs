@@ -24,6 +24,16 @@ impl Texts {
         self.bytes.len() + size_of_val(self.ends.as_slice())
     }
 
+    /// What they can take up before more memory is needed.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
+    pub fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     pub fn clear(&mut self) {
         self.truncate(0);
     }

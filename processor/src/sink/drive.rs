@@ -8,10 +8,10 @@ use super::{
 use millrace_log::NextOffset;
 use rdkafka::message::BorrowedMessage;
 use std::{
-    cell::OnceCell,
     collections::BTreeMap,
     error::Error,
     panic::resume_unwind,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -19,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest wait for a record: how late a shutdown may be noticed.
 const POLL_MAX: Duration = Duration::from_millis(100);
-/// Records that are taken, where so many are there, until work is looked for again: that asks for the time.
-const RECORDS_AT_ONCE: usize = 64;
 /// The longest wait of a member that was put out, until it joins again.
 const PUT_OUT_WAIT_MAX: Duration = Duration::from_secs(1);
 const PUT_OUT_WITHIN: Duration = Duration::from_secs(10);
@@ -49,6 +47,8 @@ pub trait Worker {
 
     /// What it does, for log lines.
     const ROLE: &'static str;
+    /// Records that it is given between two calls of [`Worker::work`], which asks for the time.
+    const RECORDS_AT_ONCE: usize = 1;
 
     /// Where to read each of `partitions` from; they are all that this worker has from now on.
     fn start(
@@ -57,8 +57,7 @@ pub trait Worker {
         partitions: &[i32],
     ) -> Result<Vec<(i32, NextOffset)>, Failure<Self::Error>>;
 
-    /// Keeps a record. Some tens come between two calls of [`Worker::work`], and none while that fails: what it holds is
-    /// bounded.
+    /// Keeps a record. None comes while [`Worker::work`] fails, so what it holds is bounded.
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Self::Error>;
 
     /// Does what is due, if anything is. What has failed is due until it is done: the partitions are paused so long.
@@ -160,7 +159,7 @@ impl<W: Worker> Driver<W> {
     fn listen(&mut self, now: Instant) -> Result<(), W::Error> {
         let patience = if self.starting { POLL_MAX } else { self.worker.patience(now) };
         let mut timeout = self.outage.wait(now).unwrap_or(patience).min(POLL_MAX);
-        for _ in 0..RECORDS_AT_ONCE {
+        for _ in 0..W::RECORDS_AT_ONCE {
             let event = match self.member.next(timeout) {
                 Err(error) if error.is_fenced() => return self.put_out(&error, now),
                 event => event?,
@@ -231,8 +230,8 @@ impl<W: Worker> Driver<W> {
 pub struct Blocking {
     handle: Handle,
     shutdown: CancellationToken,
-    /// Known once the shutdown has been noticed.
-    end: OnceCell<Instant>,
+    /// Known once the shutdown has been noticed, by whichever of the clones.
+    end: Arc<OnceLock<Instant>>,
 }
 
 /// How much longer all steps together may take once the shutdown has begun: then the group is to be left in time.
@@ -240,7 +239,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 impl Blocking {
     pub fn new(handle: Handle, shutdown: CancellationToken) -> Self {
-        Self { handle, shutdown, end: OnceCell::new() }
+        Self { handle, shutdown, end: Arc::default() }
     }
 
     pub fn shutdown(&self) -> &CancellationToken {
@@ -292,5 +291,18 @@ impl Blocking {
 
     fn end(&self) -> Instant {
         *self.end.get_or_init(|| Instant::now() + SHUTDOWN_GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_beside_ends_no_later() {
+        let blocking = Blocking::new(Handle::current(), CancellationToken::new());
+        let beside = blocking.clone();
+        let end = beside.end();
+        assert_eq!(blocking.end(), end);
     }
 }

@@ -3,7 +3,7 @@
 use crate::bench::site::usage::{Spent, Usage};
 use anyhow::{Context, ensure};
 use datafusion::{arrow::array::RecordBatch, parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder};
-use millrace_processor::archive::encode;
+use millrace_processor::archive::{BATCH_ROWS, encode};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -51,6 +51,7 @@ pub fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    let reader = reader.with_batch_size(BATCH_ROWS).build()?;
     Ok(reader.collect::<Result<_, _>>()?)
 }

@@ -39,7 +39,7 @@ pub fn add(chunk: &mut Chunk, (workspace, second, offset): (u128, i64, i64), now
 }
 
 pub fn limits() -> Limits {
-    Limits { records: 10, bytes: 10_000, files: 3, age: Duration::from_secs(30) }
+    Limits { records: 10, bytes: 10_000, files: 3, age: Duration::from_secs(30), all_bytes: 100_000 }
 }
 
 fn due(fill: impl FnOnce(&mut Chunk, Instant)) -> bool {
@@ -71,6 +71,39 @@ fn age_counts_from_the_first_record() {
     chunk.pass(0, EventTime(0), now);
     chunk.pass(1, EventTime(0), now + limits().age);
     assert!(chunk.is_due(&limits(), now + limits().age));
+}
+
+#[test]
+fn a_chunk_in_the_room_of_another_has_its_own_records_only() {
+    let now = Instant::now();
+    let mut first = Chunk::new(NextOffset::START);
+    (0..8).for_each(|offset| add(&mut first, (1, offset, offset), now));
+    let fill = |mut chunk: Chunk| {
+        (8..12).for_each(|offset| add(&mut chunk, (1, offset, offset), now));
+        let texts: Vec<String> = chunk
+            .groups()
+            .iter()
+            .flat_map(|(_, Rows { rows, texts })| {
+                rows.iter().map(|row| texts.query_text(row.strings).to_owned())
+            })
+            .collect();
+        (chunk.bytes(), chunk.from(), chunk.spans(), texts)
+    };
+    let fresh = fill(Chunk::new(first.to()));
+    assert_eq!(fresh.3, ["SELECT 8", "SELECT 9", "SELECT 10", "SELECT 11"]);
+    let next = first.next(Room::default());
+    let room = first.into_room();
+    assert!(room.rows.capacity() >= 8 && room.texts.capacity() > 0 && room.rows.is_empty());
+    assert_eq!(fill(next.next(room)), fresh);
+}
+
+#[test]
+fn room_that_was_hardly_needed_is_given_back() {
+    let mut chunk = Chunk::new(NextOffset::START);
+    let room = Room { rows: Vec::with_capacity(1_000), texts: Texts::default() };
+    chunk = chunk.next(room);
+    add(&mut chunk, (1, 1, 0), Instant::now());
+    assert_eq!(chunk.into_room().rows.capacity(), 0);
 }
 
 proptest! {

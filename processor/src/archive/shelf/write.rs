@@ -21,8 +21,8 @@ const FILES_AT_ONCE: usize = 8;
 const PART_BYTES: usize = 16 * 1024 * 1024;
 
 impl Shelf {
-    /// Archives `chunk`. [`Error::Moved`] when another archiver has done so; after any other error the same chunk, or a
-    /// longer one, may be written again.
+    /// Archives `chunk`. [`Error::Moved`] when another archiver has done so; after any other error the same chunk may be
+    /// written again.
     pub async fn write(&self, source: &Source, chunk: &mut Chunk) -> Result<Manifest, Error> {
         let (from, to, ledger) = (chunk.from(), chunk.to(), chunk.spans());
         let groups: Vec<(String, Rows<'_>)> =

@@ -27,8 +27,8 @@ pub struct Manifest {
 pub struct Archiver {
     partition: i32,
     core: Option<Partition>,
-    /// Written, and not heard of yet.
-    out: Option<Chunk>,
+    /// Written or not, and not heard of yet.
+    out: Option<Result<Chunk, Chunk>>,
     pub manifests: Vec<Manifest>,
 }
 
@@ -58,11 +58,13 @@ impl Archiver {
             let record = Record { offset, append_time: raw.append_time, content };
             core.take((record, &texts), &created, now);
         }
-        if let Some(chunk) = self.out.take() {
-            core.written(&chunk);
+        match self.out.take() {
+            Some(Ok(chunk)) => core.written(chunk),
+            Some(Err(chunk)) => core.failed(chunk),
+            None => {}
         }
         let Some(ending) = write.filter(|_| !core.is_empty()) else { return };
-        let mut chunk = core.hand_out(None);
+        let mut chunk = core.hand_out();
         let groups = chunk.groups();
         let mut offsets: Vec<i64> =
             groups.iter().flat_map(|(_, rows)| rows.rows.iter().map(|row| row.archived.offset)).collect();
@@ -73,19 +75,19 @@ impl Archiver {
         match ending {
             Ending::Committed => {
                 self.manifests.push(manifest);
-                core.written(&chunk);
+                core.written(chunk);
             }
             // More is taken before it hears of it.
             Ending::Stalls => {
                 self.manifests.push(manifest);
-                self.out = Some(chunk);
+                self.out = Some(Ok(chunk));
             }
             Ending::DiesAfter => {
                 self.manifests.push(manifest);
                 self.core = None;
             }
-            // It is written again, with nothing else before.
-            Ending::Aborted => core.failed(chunk),
+            // The same; it is written again, with nothing else before.
+            Ending::Aborted => self.out = Some(Err(chunk)),
             // Its files are orphans: no manifest names them.
             Ending::DiesBefore => self.core = None,
         }
