@@ -194,22 +194,12 @@ impl Rules {
     }
 }
 
-/// Straight into the type; only an event that this refuses is read again, to say which field is wrong.
 fn read(text: &str) -> Result<QueryMetric, FieldError> {
     // serde would take an array for a struct, field by field.
     if !text.starts_with('{') {
         return Err(FieldError::new("", "an event must be a JSON object"));
     }
-    match serde_json::from_str::<QueryMetric>(text) {
-        Ok(metric) => metric.validate().map(|()| metric),
-        Err(error) => Err(name_field(text, &error)),
-    }
-}
-
-fn name_field(text: &str, error: &serde_json::Error) -> FieldError {
-    let value = serde_json::from_str::<Value>(text).ok();
-    let named = value.and_then(|value| QueryMetric::from_value(&value).err());
-    named.unwrap_or_else(|| FieldError::new("", error.to_string()))
+    QueryMetric::from_slice(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! Reads what the windows need of a raw record, without building the rest: the rest is only checked, by the same rules
 //! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid. For the archive it is kept too.
 
-mod hex;
-mod quick;
-mod reader;
+mod rest;
 mod texts;
 
 pub use texts::{Strings, Texts};
@@ -12,9 +10,12 @@ use crate::admission::Identity;
 use millrace_schemas::{
     EventTime, FieldError, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, json,
     metric::{
-        self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, validate_duration,
+        self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX,
+        quick::{self, Fields},
+        validate_duration,
     },
 };
+use rest::{Checked, Kept};
 use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
@@ -52,9 +53,10 @@ pub struct Whole {
 
 /// Reads and validates all of one record of the `metrics` topic.
 pub fn read(bytes: &[u8], texts: &mut Texts) -> Result<Whole, FieldError> {
-    let mut kept = quick::Kept::new(texts);
-    if let Some((identity, measured)) = quick::parse(bytes, &mut kept) {
-        let quick::Kept { started_at, strings, .. } = kept;
+    let mut kept = Kept::new(texts);
+    if let Some(fields) = quick::parse(bytes, &mut kept) {
+        let Kept { started_at, strings, .. } = kept;
+        let (identity, measured) = split(fields);
         return Ok(Whole { identity, measured, started_at, strings });
     }
     let metric = QueryMetric::from_slice(bytes)?;
@@ -71,24 +73,28 @@ pub fn read(bytes: &[u8], texts: &mut Texts) -> Result<Whole, FieldError> {
 
 /// Reads what the windows need of one record of the `metrics` topic, and validates all of it.
 pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
-    if let Some(read) = quick::parse(bytes, &mut quick::Checked) {
-        return Ok(read);
+    if let Some(fields) = quick::parse(bytes, &mut Checked) {
+        return Ok(split(fields));
     }
     let lean: Lean = json::read(bytes)?;
     lean.validate()?;
-    let identity = Identity {
-        workspace: lean.workspace_id,
+    Ok(split(Fields {
         id: lean.id,
-        completed_at: lean.completed_at,
-        running: lean.status == Status::Running,
-    };
-    let measured = Measured {
-        service: lean.service_id,
+        workspace_id: lean.workspace_id,
+        service_id: lean.service_id,
         status: lean.status,
         duration_ms: lean.duration_ms,
         rows_affected: lean.rows_affected,
-    };
-    Ok((identity, measured))
+        completed_at: lean.completed_at,
+    }))
+}
+
+/// What decides the verdict, and what is measured.
+#[inline(always)]
+fn split(fields: Fields) -> (Identity, Measured) {
+    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at } = fields;
+    let identity = Identity { workspace: workspace_id, id, completed_at, running: status == Status::Running };
+    (identity, Measured { service: service_id, status, duration_ms, rows_affected })
 }
 
 /// The workspace that a record names which is not valid otherwise.

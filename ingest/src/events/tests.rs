@@ -70,6 +70,19 @@ fn good_events_become_records_as_the_schema_writes_them() {
     assert_eq!(parsed.workspaces(), [OWN]);
 }
 
+/// Of these serde_json reads some as their neighbours.
+#[test]
+fn a_duration_is_passed_on_to_the_last_bit() {
+    for number in (1_u32..3_000).step_by(5) {
+        let written = format!("{:?}", f64::from(number) / 3.0);
+        let body = json!({ "metrics": [event(1, OWN)] }).to_string().replace("1.5", &written);
+        let parsed = parse_text(Format::Json, &body).expect("the envelope is right");
+        let (_, record) = parsed.records().next().expect("a record");
+        let record = str::from_utf8(record).expect("UTF-8");
+        assert!(record.contains(&format!("\"duration_ms\":{written},")), "{written}: {record}");
+    }
+}
+
 #[test]
 fn bad_events_are_refused_one_by_one() {
     let parsed = parse_events(&[

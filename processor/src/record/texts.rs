@@ -1,6 +1,6 @@
 //! The strings of many records, one behind the other: two allocations instead of one each.
 
-use memchr::memchr;
+use millrace_schemas::metric::quick::unescape;
 
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
@@ -77,23 +77,9 @@ impl Texts {
         self.end()
     }
 
-    /// The same of one that stands in JSON, between its quotes, without `\u` and with no other escapes than JSON has.
-    /// `None` if it is no UTF-8: then there is nothing new.
+    /// The same of one that stands in JSON, as [`unescape`] reads it.
     pub(super) fn push_json(&mut self, text: &[u8]) -> Option<usize> {
-        let mut left = str::from_utf8(text).ok()?;
-        while let Some(at) = memchr(b'\\', left.as_bytes()) {
-            self.bytes.push_str(&left[..at]);
-            self.bytes.push(match left.as_bytes()[at + 1] {
-                b'b' => '\u{8}',
-                b'f' => '\u{c}',
-                b'n' => '\n',
-                b'r' => '\r',
-                b't' => '\t',
-                itself => char::from(itself),
-            });
-            left = &left[at + 2..];
-        }
-        self.bytes.push_str(left);
+        unescape(text, &mut self.bytes)?;
         Some(self.end())
     }
 

@@ -3,12 +3,12 @@
 //! them. Both take only what is certainly valid. Whatever else there is, right or wrong, is left to the full reader, which
 //! also finds the words for what is wrong.
 
-use super::{Measured, Strings, Texts, reader::Reader};
-use crate::admission::Identity;
-use millrace_schemas::{
-    EventTime, RecordId, ServiceId, Status, WorkspaceId,
-    metric::{DURATION_MS_MAX, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX},
+use super::{
+    DURATION_MS_MAX, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, QueryMetric, Status, TAG_BYTES_MAX,
+    TAGS_MAX, reader::Reader,
 };
+use crate::{EventTime, RecordId, ServiceId, WorkspaceId};
+use memchr::memchr;
 use uuid::Uuid;
 
 /// Fields as serde writes them: the next one is looked for first.
@@ -44,8 +44,21 @@ const USUAL: [&[u8]; 11] = [
     b",\"tags\":",
 ];
 
-/// What becomes of the fields that the windows don't need: they are valid JSON, and no longer than allowed.
-pub(super) trait Rest {
+/// What a reader knows of every record, and checks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fields {
+    pub id: RecordId,
+    pub workspace_id: WorkspaceId,
+    pub service_id: ServiceId,
+    pub status: Status,
+    pub duration_ms: Option<f64>,
+    pub rows_affected: Option<i64>,
+    pub completed_at: EventTime,
+}
+
+/// What becomes of the others: they are valid JSON, and no longer than allowed. Strings come as they stand between their
+/// quotes; [`unescape`] reads them.
+pub trait Rest {
     /// All of this record's.
     fn forget(&mut self);
     fn query_text(&mut self, text: &[u8]) -> Option<()>;
@@ -56,70 +69,65 @@ pub(super) trait Rest {
     fn started_at(&mut self, text: &[u8]) -> Option<()>;
 }
 
-/// Nobody needs them.
-pub(super) struct Checked;
+/// Appends what a string says that stands in JSON, between its quotes, without `\u` and with no other escapes than JSON has.
+/// `None` if it is no UTF-8: then there is nothing new.
+pub fn unescape(text: &[u8], into: &mut String) -> Option<()> {
+    let mut left = str::from_utf8(text).ok()?;
+    while let Some(at) = memchr(b'\\', left.as_bytes()) {
+        into.push_str(&left[..at]);
+        into.push(match left.as_bytes()[at + 1] {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            itself => char::from(itself),
+        });
+        left = &left[at + 2..];
+    }
+    into.push_str(left);
+    Some(())
+}
 
-impl Rest for Checked {
-    fn forget(&mut self) {}
+/// Each in a string of its own.
+struct Owned {
+    query_text: String,
+    error_message: Option<String>,
+    started_at: EventTime,
+    tags: Vec<String>,
+}
 
-    fn query_text(&mut self, _: &[u8]) -> Option<()> {
+impl Default for Owned {
+    fn default() -> Self {
+        Self { query_text: String::new(), error_message: None, started_at: EventTime(0), tags: Vec::new() }
+    }
+}
+
+fn string(text: &[u8]) -> Option<String> {
+    let mut string = String::with_capacity(text.len());
+    unescape(text, &mut string)?;
+    Some(string)
+}
+
+impl Rest for Owned {
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    fn query_text(&mut self, text: &[u8]) -> Option<()> {
+        self.query_text = string(text)?;
         Some(())
     }
 
-    fn error_message(&mut self, _: &[u8]) -> Option<()> {
+    fn error_message(&mut self, text: &[u8]) -> Option<()> {
+        self.error_message = Some(string(text)?);
         Some(())
     }
 
     fn tags(&mut self) {}
 
-    fn tag(&mut self, _: &[u8]) -> Option<()> {
-        Some(())
-    }
-
-    fn started_at(&mut self, text: &[u8]) -> Option<()> {
-        EventTime::is_utc(text).then_some(())
-    }
-}
-
-/// They go to `texts`, behind those that are there.
-pub(super) struct Kept<'t> {
-    texts: &'t mut Texts,
-    /// How many there were.
-    before: usize,
-    pub strings: Strings,
-    pub started_at: EventTime,
-}
-
-impl<'t> Kept<'t> {
-    pub(super) fn new(texts: &'t mut Texts) -> Self {
-        let before = texts.len();
-        Self { texts, before, strings: Strings::default(), started_at: EventTime(0) }
-    }
-}
-
-impl Rest for Kept<'_> {
-    fn forget(&mut self) {
-        self.texts.truncate(self.before);
-        self.strings = Strings::default();
-    }
-
-    fn query_text(&mut self, text: &[u8]) -> Option<()> {
-        self.strings.query_text = self.texts.push_json(text)?;
-        Some(())
-    }
-
-    fn error_message(&mut self, text: &[u8]) -> Option<()> {
-        self.strings.error_message = Some(self.texts.push_json(text)?);
-        Some(())
-    }
-
-    fn tags(&mut self) {
-        self.strings.first_tag = self.texts.len();
-    }
-
     fn tag(&mut self, text: &[u8]) -> Option<()> {
-        self.texts.push_json(text)?;
-        self.strings.tags += 1;
+        self.tags.push(string(text)?);
         Some(())
     }
 
@@ -129,8 +137,29 @@ impl Rest for Kept<'_> {
     }
 }
 
+/// All of a record.
+pub(super) fn metric(bytes: &[u8]) -> Option<QueryMetric> {
+    let mut rest = Owned::default();
+    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at } =
+        parse(bytes, &mut rest)?;
+    let Owned { query_text, error_message, started_at, tags } = rest;
+    Some(QueryMetric {
+        id,
+        workspace_id,
+        service_id,
+        query_text,
+        status,
+        duration_ms,
+        rows_affected,
+        error_message,
+        started_at,
+        completed_at,
+        tags,
+    })
+}
+
 /// `None` where the bytes are of another form.
-pub(super) fn parse(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Measured)> {
+pub fn parse(bytes: &[u8], rest: &mut impl Rest) -> Option<Fields> {
     if let Some(read) = usual(bytes, rest) {
         return Some(read);
     }
@@ -143,7 +172,7 @@ pub(super) fn parse(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Mea
 }
 
 /// As serde writes it: without a space, and in the order of [`USUAL`].
-fn usual(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Measured)> {
+fn usual(bytes: &[u8], rest: &mut impl Rest) -> Option<Fields> {
     let mut reader = Reader::new(bytes);
     let mut found = Found::default();
     found.read_usual::<0>(&mut reader, rest)?;
@@ -157,10 +186,10 @@ fn usual(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Measured)> {
     found.read_usual::<8>(&mut reader, rest)?;
     found.read_usual::<9>(&mut reader, rest)?;
     found.read_usual::<10>(&mut reader, rest)?;
-    if reader.take(b"}") && reader.reaches_end() { found.split() } else { None }
+    if reader.take(b"}") && reader.reaches_end() { found.all() } else { None }
 }
 
-fn in_any_order(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Measured)> {
+fn in_any_order(bytes: &[u8], rest: &mut impl Rest) -> Option<Fields> {
     let mut reader = Reader::new(bytes);
     let mut found = Found::default();
     let (mut seen, mut likely) = (0_u16, 0);
@@ -185,7 +214,7 @@ fn in_any_order(bytes: &[u8], rest: &mut impl Rest) -> Option<(Identity, Measure
     if !reader.reaches_end() || seen | OPTIONAL != ALL {
         return None;
     }
-    found.split()
+    found.all()
 }
 
 /// Which field comes; `likely` is tried first. The opening quote is read already.
@@ -261,21 +290,20 @@ impl Found {
         Some(())
     }
 
-    /// All that is required was seen.
-    fn split(self) -> Option<(Identity, Measured)> {
-        let status = self.status?;
-        let identity = Identity {
-            workspace: WorkspaceId(self.workspace),
+    /// `None` where something is missing that is required.
+    #[inline(always)]
+    fn all(self) -> Option<Fields> {
+        Some(Fields {
             id: RecordId(self.id),
-            completed_at: self.completed_at?,
-            running: status == Status::Running,
-        };
-        let measured = Measured {
-            service: ServiceId(self.service),
-            status,
+            workspace_id: WorkspaceId(self.workspace),
+            service_id: ServiceId(self.service),
+            status: self.status?,
             duration_ms: self.duration_ms,
             rows_affected: self.rows_affected,
-        };
-        Some((identity, measured))
+            completed_at: self.completed_at?,
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Reads JSON from left to right, but only the plain forms of it: each method takes what it names or nothing at all.
 
-use super::hex;
+use super::{Status, hex};
+use crate::{EventTime, ledger::EDGE_END};
 use memchr::{memchr, memchr2};
-use millrace_schemas::{EventTime, Status, ledger::EDGE_END};
 use uuid::Uuid;
 
 /// So many decimal digits fit into the 53 bits of a double, and so many into 64.
@@ -145,10 +145,15 @@ impl<'a> Reader<'a> {
 
     /// A number that is not negative, without exponent.
     pub(super) fn number(&mut self) -> Option<f64> {
+        let begin = self.at;
         let (whole, digits) = self.digits()?;
         let (mantissa, all) = if self.take(b".") { self.fraction(whole, digits)? } else { (whole, digits) };
+        if all > EXACT_DIGITS {
+            // Who divides writes as many as a double has.
+            return str::from_utf8(&self.bytes[begin..self.at]).ok()?.parse().ok();
+        }
         #[expect(clippy::cast_precision_loss, reason = "of 15 digits none is lost")]
-        (all <= EXACT_DIGITS).then(|| mantissa as f64 / POWERS[all - digits])
+        Some(mantissa as f64 / POWERS[all - digits])
     }
 
     fn fraction(&mut self, whole: i64, digits: usize) -> Option<(i64, usize)> {
