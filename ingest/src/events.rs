@@ -1,5 +1,5 @@
-//! Bytes to events: each is read, validated and written anew as the record that goes to the log. Pure: what time it is
-//! and what the key may do are arguments.
+//! Bytes to events: each is read, validated and becomes the record that goes to the log. Pure: what time it is and what the
+//! key may do are arguments.
 
 mod envelope;
 mod rejection;
@@ -10,7 +10,7 @@ pub use rejection::{Rejection, Rejections};
 use crate::content::Format;
 use envelope::Envelope;
 use millrace_schemas::{
-    EventTime, FieldError, QueryMetric, RecordId, ServiceId, WorkspaceId, ledger::EDGE_END,
+    EventTime, FieldError, QueryMetric, RecordId, ServiceId, WorkspaceId, ledger::EDGE_END, metric::quick,
 };
 use millrace_tenancy::Access;
 use serde_json::Value;
@@ -140,25 +140,25 @@ impl Parsed {
     fn take(&mut self, text: &str, line: Option<usize>, rules: &Rules) {
         let index = self.count;
         self.count += 1;
-        match read(text).and_then(|metric| rules.check(&metric).map(|()| metric)) {
-            Ok(metric) if !rules.access.may_ingest(metric.workspace_id) => {
+        match Event::read(text).and_then(|event| rules.check(&event).map(|()| event)) {
+            Ok(event) if !rules.access.may_ingest(event.workspace) => {
                 let error = FieldError::new("workspace_id", "the key may not write this workspace");
                 self.rejections
-                    .add_forbidden(Rejection::new(index, error).at_line(line).with_id(metric.id.to_string()));
+                    .add_forbidden(Rejection::new(index, error).at_line(line).with_id(event.id.to_string()));
             }
-            Ok(metric) => {
-                if let Err(error) = self.push(index, &metric) {
+            Ok(event) => {
+                if let Err(error) = self.push(index, &event) {
                     self.rejections
-                        .add(Rejection::new(index, error).at_line(line).with_id(metric.id.to_string()));
+                        .add(Rejection::new(index, error).at_line(line).with_id(event.id.to_string()));
                 }
             }
             Err(error) => self.rejections.add(Rejection::new(index, error).at_line(line).with_id_of(text)),
         }
     }
 
-    fn push(&mut self, index: usize, metric: &QueryMetric) -> Result<(), FieldError> {
+    fn push(&mut self, index: usize, event: &Event<'_>) -> Result<(), FieldError> {
         let start = self.bytes.len();
-        serde_json::to_writer(&mut self.bytes, metric).expect("a record is always JSON and memory takes it");
+        event.write(&mut self.bytes);
         let bytes = self.bytes.len() - start;
         if bytes > RECORD_BYTES_MAX {
             self.bytes.truncate(start);
@@ -168,7 +168,7 @@ impl Parsed {
             ));
         }
         self.bytes.extend(EDGE_END);
-        let (workspace, service, id) = (metric.workspace_id, metric.service_id, metric.id);
+        let Event { workspace, service, id, .. } = *event;
         self.records.push(Record { workspace, service, id, index, range: start..self.bytes.len() });
         Ok(())
     }
@@ -181,12 +181,12 @@ impl Parsed {
 }
 
 impl Rules {
-    fn check(&self, metric: &QueryMetric) -> Result<(), FieldError> {
-        if metric.completed_at > self.now.saturating_add(self.future_skew) {
+    fn check(&self, event: &Event<'_>) -> Result<(), FieldError> {
+        if event.completed_at > self.now.saturating_add(self.future_skew) {
             let skew_s = self.future_skew.as_secs();
             let message = format!(
                 "{} lies in the future; at most {skew_s} s ahead of {} are allowed",
-                metric.completed_at, self.now
+                event.completed_at, self.now
             );
             return Err(FieldError::new("completed_at", message));
         }
@@ -194,12 +194,56 @@ impl Rules {
     }
 }
 
-fn read(text: &str) -> Result<QueryMetric, FieldError> {
-    // serde would take an array for a struct, field by field.
-    if !text.starts_with('{') {
-        return Err(FieldError::new("", "an event must be a JSON object"));
+/// A valid event.
+struct Event<'t> {
+    workspace: WorkspaceId,
+    service: ServiceId,
+    id: RecordId,
+    completed_at: EventTime,
+    content: Content<'t>,
+}
+
+enum Content<'t> {
+    /// It is passed on as it came: with all fields, each once, and no other.
+    Text(&'t str),
+    /// It is written anew.
+    Metric(Box<QueryMetric>),
+}
+
+impl<'t> Event<'t> {
+    fn read(text: &'t str) -> Result<Self, FieldError> {
+        // serde would take an array for a struct, field by field.
+        if !text.starts_with('{') {
+            return Err(FieldError::new("", "an event must be a JSON object"));
+        }
+        let usual = quick::parse(text.as_bytes(), &mut quick::Checked);
+        if let Some(fields) = usual.filter(|fields| fields.is_complete) {
+            return Ok(Self {
+                workspace: fields.workspace_id,
+                service: fields.service_id,
+                id: fields.id,
+                completed_at: fields.completed_at,
+                content: Content::Text(text),
+            });
+        }
+        let metric = QueryMetric::from_slice(text.as_bytes())?;
+        Ok(Self {
+            workspace: metric.workspace_id,
+            service: metric.service_id,
+            id: metric.id,
+            completed_at: metric.completed_at,
+            content: Content::Metric(Box::new(metric)),
+        })
     }
-    QueryMetric::from_slice(text.as_bytes())
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match &self.content {
+            Content::Text(text) => out.extend(text.as_bytes()),
+            Content::Metric(metric) => {
+                serde_json::to_writer(out, metric).expect("a record is always JSON and memory takes it");
+            }
+        }
+    }
 }
 
 #[cfg(test)]

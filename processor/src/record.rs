@@ -1,21 +1,21 @@
 //! Reads what the windows need of a raw record, without building the rest: the rest is only checked, by the same rules
 //! as [`millrace_schemas::QueryMetric`], so that both agree on what is valid. For the archive it is kept too.
 
-mod rest;
+mod kept;
 mod texts;
 
 pub use texts::{Strings, Texts};
 
 use crate::admission::Identity;
+use kept::Kept;
 use millrace_schemas::{
     EventTime, FieldError, QueryMetric, RecordId, ServiceId, Status, WorkspaceId, json,
     metric::{
         self, ERROR_MESSAGE_BYTES_MAX, QUERY_TEXT_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX,
-        quick::{self, Fields},
+        quick::{self, Checked, Fields},
         validate_duration,
     },
 };
-use rest::{Checked, Kept};
 use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
@@ -78,21 +78,26 @@ pub fn parse(bytes: &[u8]) -> Result<(Identity, Measured), FieldError> {
     }
     let lean: Lean = json::read(bytes)?;
     lean.validate()?;
-    Ok(split(Fields {
+    let identity = Identity {
+        workspace: lean.workspace_id,
         id: lean.id,
-        workspace_id: lean.workspace_id,
-        service_id: lean.service_id,
+        completed_at: lean.completed_at,
+        running: lean.status == Status::Running,
+    };
+    let measured = Measured {
+        service: lean.service_id,
         status: lean.status,
         duration_ms: lean.duration_ms,
         rows_affected: lean.rows_affected,
-        completed_at: lean.completed_at,
-    }))
+    };
+    Ok((identity, measured))
 }
 
 /// What decides the verdict, and what is measured.
 #[inline(always)]
 fn split(fields: Fields) -> (Identity, Measured) {
-    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at } = fields;
+    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at, .. } =
+        fields;
     let identity = Identity { workspace: workspace_id, id, completed_at, running: status == Status::Running };
     (identity, Measured { service: service_id, status, duration_ms, rows_affected })
 }

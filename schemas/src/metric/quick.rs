@@ -54,6 +54,8 @@ pub struct Fields {
     pub duration_ms: Option<f64>,
     pub rows_affected: Option<i64>,
     pub completed_at: EventTime,
+    /// Each field of [`QueryMetric`] is there, also those that may be missing.
+    pub is_complete: bool,
 }
 
 /// What becomes of the others: they are valid JSON, and no longer than allowed. Strings come as they stand between their
@@ -87,6 +89,37 @@ pub fn unescape(text: &[u8], into: &mut String) -> Option<()> {
     }
     into.push_str(left);
     Some(())
+}
+
+/// Nobody needs them.
+pub struct Checked;
+
+impl Rest for Checked {
+    #[inline]
+    fn forget(&mut self) {}
+
+    #[inline]
+    fn query_text(&mut self, _: &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    #[inline]
+    fn error_message(&mut self, _: &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    #[inline]
+    fn tags(&mut self) {}
+
+    #[inline]
+    fn tag(&mut self, _: &[u8]) -> Option<()> {
+        Some(())
+    }
+
+    #[inline]
+    fn started_at(&mut self, text: &[u8]) -> Option<()> {
+        EventTime::is_utc(text).then_some(())
+    }
 }
 
 /// Each in a string of its own.
@@ -140,7 +173,7 @@ impl Rest for Owned {
 /// All of a record.
 pub(super) fn metric(bytes: &[u8]) -> Option<QueryMetric> {
     let mut rest = Owned::default();
-    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at } =
+    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at, .. } =
         parse(bytes, &mut rest)?;
     let Owned { query_text, error_message, started_at, tags } = rest;
     Some(QueryMetric {
@@ -214,6 +247,7 @@ fn in_any_order(bytes: &[u8], rest: &mut impl Rest) -> Option<Fields> {
     if !reader.reaches_end() || seen | OPTIONAL != ALL {
         return None;
     }
+    found.is_short = seen != ALL;
     found.all()
 }
 
@@ -249,6 +283,8 @@ struct Found {
     duration_ms: Option<f64>,
     rows_affected: Option<i64>,
     completed_at: Option<EventTime>,
+    /// A field that may be missing is.
+    is_short: bool,
 }
 
 impl Found {
@@ -260,10 +296,10 @@ impl Found {
         rest: &mut impl Rest,
     ) -> Option<()> {
         if reader.take(USUAL[FIELD]) {
-            self.read(FIELD, reader, rest)
-        } else {
-            (OPTIONAL & (1 << FIELD) != 0).then_some(())
+            return self.read(FIELD, reader, rest);
         }
+        self.is_short = true;
+        (OPTIONAL & (1 << FIELD) != 0).then_some(())
     }
 
     #[inline(always)]
@@ -301,6 +337,7 @@ impl Found {
             duration_ms: self.duration_ms,
             rows_affected: self.rows_affected,
             completed_at: self.completed_at?,
+            is_complete: !self.is_short,
         })
     }
 }

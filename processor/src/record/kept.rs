@@ -1,32 +1,7 @@
-//! What becomes of the fields that the windows don't need.
+//! The fields that only the archive needs.
 
 use super::{Strings, Texts};
 use millrace_schemas::{EventTime, metric::quick::Rest};
-
-/// Nobody needs them.
-pub(super) struct Checked;
-
-impl Rest for Checked {
-    fn forget(&mut self) {}
-
-    fn query_text(&mut self, _: &[u8]) -> Option<()> {
-        Some(())
-    }
-
-    fn error_message(&mut self, _: &[u8]) -> Option<()> {
-        Some(())
-    }
-
-    fn tags(&mut self) {}
-
-    fn tag(&mut self, _: &[u8]) -> Option<()> {
-        Some(())
-    }
-
-    fn started_at(&mut self, text: &[u8]) -> Option<()> {
-        EventTime::is_utc(text).then_some(())
-    }
-}
 
 /// They go to `texts`, behind those that are there.
 pub(super) struct Kept<'t> {
