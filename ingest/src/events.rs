@@ -13,7 +13,6 @@ use millrace_schemas::{
     EventTime, FieldError, QueryMetric, RecordId, ServiceId, WorkspaceId, ledger::EDGE_END, metric::quick,
 };
 use millrace_tenancy::Access;
-use serde_json::Value;
 use std::{collections::HashSet, ops::Range, str::from_utf8, time::Duration};
 
 /// The most bytes of a record: brokers refuse a message of more than about 1 MB, its key and headers included.

@@ -1,7 +1,7 @@
 //! Bodies to records and rejections.
 
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub const OWN: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
