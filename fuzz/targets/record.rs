@@ -1,5 +1,5 @@
-//! A raw record: the reader of the windows and the reader of the archive take the same ones, and what is taken can be
-//! written and read again.
+//! A raw record: the reader of the windows, that of the archive and both that read it whole take the same ones, and what is
+//! taken can be written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,9 @@ use millrace_schemas::QueryMetric;
 
 fuzz_target!(|data: &[u8]| {
     let mut texts = Texts::default();
-    match (record::parse(data), record::read(data, &mut texts), QueryMetric::from_slice(data)) {
+    let full = QueryMetric::from_any_form(data);
+    assert_eq!(QueryMetric::from_slice(data), full);
+    match (record::parse(data), record::read(data, &mut texts), full) {
         (Ok((identity, measured)), Ok(whole), Ok(metric)) => {
             let Whole { strings, started_at, .. } = whole;
             assert_eq!((whole.identity, whole.measured, started_at), (identity, measured, metric.started_at));

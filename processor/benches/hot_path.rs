@@ -41,6 +41,10 @@ fn main() {
     );
     show(
         "read the whole record (serde)",
+        best(|| payloads.iter().for_each(|p| drop(black_box(QueryMetric::from_any_form(p))))),
+    );
+    show(
+        "read the whole record",
         best(|| payloads.iter().for_each(|p| drop(black_box(QueryMetric::from_slice(p))))),
     );
     show(
