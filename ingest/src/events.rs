@@ -94,6 +94,7 @@ fn limit(found: usize, max: usize) -> Result<(), Refusal> {
 
 impl Parsed {
     fn with_capacity(records: usize, bytes: usize) -> Self {
+        let bytes = bytes + records * EDGE_END.len();
         Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records), ..Self::default() }
     }
 
@@ -203,7 +204,7 @@ struct Event<'t> {
 }
 
 enum Content<'t> {
-    /// It is passed on as it came: with all fields, each once, and no other.
+    /// It is passed on as it came.
     Text(&'t str),
     /// It is written anew.
     Metric(Box<QueryMetric>),
@@ -215,8 +216,7 @@ impl<'t> Event<'t> {
         if !text.starts_with('{') {
             return Err(FieldError::new("", "an event must be a JSON object"));
         }
-        let usual = quick::parse(text.as_bytes(), &mut quick::Checked);
-        if let Some(fields) = usual.filter(|fields| fields.is_complete) {
+        if let Some(fields) = quick::parse(text.as_bytes(), &mut quick::Checked) {
             return Ok(Self {
                 workspace: fields.workspace_id,
                 service: fields.service_id,
@@ -225,7 +225,7 @@ impl<'t> Event<'t> {
                 content: Content::Text(text),
             });
         }
-        let metric = QueryMetric::from_slice(text.as_bytes())?;
+        let metric = QueryMetric::from_any_form(text.as_bytes())?;
         Ok(Self {
             workspace: metric.workspace_id,
             service: metric.service_id,

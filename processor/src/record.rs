@@ -59,7 +59,7 @@ pub fn read(bytes: &[u8], texts: &mut Texts) -> Result<Whole, FieldError> {
         let (identity, measured) = split(fields);
         return Ok(Whole { identity, measured, started_at, strings });
     }
-    let metric = QueryMetric::from_slice(bytes)?;
+    let metric = QueryMetric::from_any_form(bytes)?;
     let query_text = texts.push(&metric.query_text);
     let error_message = metric.error_message.as_ref().map(|text| texts.push(text));
     let first_tag = texts.len();

@@ -110,7 +110,7 @@ impl QueryMetric {
             .and_then(|metric| metric.validate().map(|()| metric))
     }
 
-    /// Reads and validates the bytes of one record of the `metrics` topic.
+    /// Reads and validates the bytes of one record of the `metrics` topic, or of one that is to go there.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, FieldError> {
         quick::metric(bytes).map_or_else(|| Self::from_any_form(bytes), Ok)
     }

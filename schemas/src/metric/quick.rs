@@ -1,6 +1,6 @@
 //! The fast path for records in the form that nearly every producer writes: one line of JSON, the known fields in any
-//! order, ids with hyphens, times in UTC; and a faster one for the order and the spacing of serde, in which the edge writes
-//! them. Both take only what is certainly valid. Whatever else there is, right or wrong, is left to the full reader, which
+//! order, ids with hyphens, times in UTC; and a faster one for the order and the spacing of serde, in which services in Rust
+//! write them, and the edge what it writes anew. Both take only what is certainly valid. Whatever else there is, right or wrong, is left to the full reader, which
 //! also finds the words for what is wrong.
 
 use super::{
@@ -54,8 +54,6 @@ pub struct Fields {
     pub duration_ms: Option<f64>,
     pub rows_affected: Option<i64>,
     pub completed_at: EventTime,
-    /// Each field of [`QueryMetric`] is there, also those that may be missing.
-    pub is_complete: bool,
 }
 
 /// What becomes of the others: they are valid JSON, and no longer than allowed. Strings come as they stand between their
@@ -71,8 +69,8 @@ pub trait Rest {
     fn started_at(&mut self, text: &[u8]) -> Option<()>;
 }
 
-/// Appends what a string says that stands in JSON, between its quotes, without `\u` and with no other escapes than JSON has.
-/// `None` if it is no UTF-8: then there is nothing new.
+/// Appends what a string says that a [`Rest`] was given. `None` if it is no UTF-8: then there is nothing new. Of other text it may
+/// panic: there is no `\u` in it, and there are no other escapes than JSON has.
 pub fn unescape(text: &[u8], into: &mut String) -> Option<()> {
     let mut left = str::from_utf8(text).ok()?;
     while let Some(at) = memchr(b'\\', left.as_bytes()) {
@@ -173,7 +171,7 @@ impl Rest for Owned {
 /// All of a record.
 pub(super) fn metric(bytes: &[u8]) -> Option<QueryMetric> {
     let mut rest = Owned::default();
-    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at, .. } =
+    let Fields { id, workspace_id, service_id, status, duration_ms, rows_affected, completed_at } =
         parse(bytes, &mut rest)?;
     let Owned { query_text, error_message, started_at, tags } = rest;
     Some(QueryMetric {
@@ -247,7 +245,6 @@ fn in_any_order(bytes: &[u8], rest: &mut impl Rest) -> Option<Fields> {
     if !reader.reaches_end() || seen | OPTIONAL != ALL {
         return None;
     }
-    found.is_short = seen != ALL;
     found.all()
 }
 
@@ -283,8 +280,6 @@ struct Found {
     duration_ms: Option<f64>,
     rows_affected: Option<i64>,
     completed_at: Option<EventTime>,
-    /// A field that may be missing is.
-    is_short: bool,
 }
 
 impl Found {
@@ -296,10 +291,10 @@ impl Found {
         rest: &mut impl Rest,
     ) -> Option<()> {
         if reader.take(USUAL[FIELD]) {
-            return self.read(FIELD, reader, rest);
+            self.read(FIELD, reader, rest)
+        } else {
+            (OPTIONAL & (1 << FIELD) != 0).then_some(())
         }
-        self.is_short = true;
-        (OPTIONAL & (1 << FIELD) != 0).then_some(())
     }
 
     #[inline(always)]
@@ -337,7 +332,6 @@ impl Found {
             duration_ms: self.duration_ms,
             rows_affected: self.rows_affected,
             completed_at: self.completed_at?,
-            is_complete: !self.is_short,
         })
     }
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 /// So many decimal digits fit into the 53 bits of a double, and so many into 64.
 const EXACT_DIGITS: usize = 15;
 const COUNT_DIGITS: usize = 18;
+/// None writes more of a number that means them.
+const DIGITS_MAX: usize = 40;
 /// Exact as doubles: a quotient by them is rounded once, as the shortest decimal is.
 const POWERS: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -148,6 +150,9 @@ impl<'a> Reader<'a> {
         let begin = self.at;
         let (whole, digits) = self.digits()?;
         let (mantissa, all) = if self.take(b".") { self.fraction(whole, digits)? } else { (whole, digits) };
+        if all > DIGITS_MAX {
+            return None;
+        }
         if all > EXACT_DIGITS {
             // Who divides writes as many as a double has.
             return str::from_utf8(&self.bytes[begin..self.at]).ok()?.parse().ok();

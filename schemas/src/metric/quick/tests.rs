@@ -40,18 +40,6 @@ fn a_whole_record_is_read_with_all_its_strings() {
     }
 }
 
-#[test]
-fn it_tells_whether_a_field_is_missing() {
-    for record in written("1", "x") {
-        let is_complete = |text: &str| parse(text.as_bytes(), &mut Checked).map(|fields| fields.is_complete);
-        assert_eq!(is_complete(&record), Some(true), "{record}");
-        let from = record.find("\"rows_affected\"").expect("it is there");
-        let to = record.find("\"error_message\"").expect("it is there");
-        let short = [&record[..from], &record[to..]].concat();
-        assert_eq!(is_complete(&short), Some(false), "{short}");
-    }
-}
-
 proptest! {
     #[test]
     fn what_is_taken_is_read_as_the_slower_reader_reads_it(

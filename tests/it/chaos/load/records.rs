@@ -42,7 +42,7 @@ pub struct Made {
 
 impl Made {
     pub fn acknowledged(&self, place: Option<(i32, i64)>, keyed: bool) -> Acknowledged {
-        // The edge writes records anew: only who produces directly knows their bytes.
+        // The edge may write records anew: only who produces directly knows their bytes.
         let bytes =
             self.payload.as_ref().map_or(-1, |payload| i64::try_from(payload.len()).expect("it is short"));
         Acknowledged { identity: self.identity, place, bytes: place.map(|_| bytes), keyed }
